@@ -1,0 +1,2 @@
+//! kvadmin.
+fn main() {}

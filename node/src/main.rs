@@ -1,0 +1,2 @@
+//! kvnode.
+fn main() {}

@@ -1,0 +1,197 @@
+//! File access behind two traits: [`Vfs`] for directories and names, [`File`] for contents.
+//!
+//! Errors are `std::io::Error`; implementations put the path and the operation into the message, so that
+//! an error reads `open /data/00000007.seg: No such file or directory`, keeping the [`io::ErrorKind`] and,
+//! where there is one, reachable through it the OS error.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::BLOCK;
+
+/// How the bytes of a file travel between memory and the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoMode {
+    /// Through the page cache; any offset, length and address.
+    Buffered,
+    /// Past the page cache where the file system allows it, else buffered (see [`File::is_direct`]).
+    /// Offsets, lengths and addresses must be multiples of [`BLOCK`]; use [`AlignedBuf`].
+    Direct,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The last component of the path. Names that are not UTF-8 are given lossily: none of ours is.
+    pub name: String,
+    /// Whether the name is a directory.
+    pub is_dir: bool,
+    /// Length in bytes; 0 for a directory.
+    pub len: u64,
+}
+
+/// Room on the file system that holds a directory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that an unprivileged process may still use.
+    pub available: u64,
+    /// Size of the file system.
+    pub total: u64,
+}
+
+/// Holds a directory's lock until dropped.
+pub trait DirLock: Send + Sync + Debug {}
+
+/// Why a directory could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it. `holder` is what that process wrote about itself, e.g. `pid 4711`.
+    #[error("held by {holder}")]
+    Held {
+        /// The holder's own words; `an unknown process` where it wrote nothing readable.
+        holder: String,
+    },
+    /// The lock file could not be opened or written.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A file system: the names. All paths are taken as given; implementations do not resolve `..`.
+pub trait Vfs: Send + Sync + Debug + 'static {
+    /// Creates a new, empty file for reading and writing; `AlreadyExists` where the name is taken.
+    /// Its directory entry is durable only after [`Vfs::sync_dir`] of the parent.
+    fn create(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file for reading only; works in a directory one may not write to.
+    fn open_read(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>>;
+
+    /// Atomically replaces `to` by `from`; durable only after [`Vfs::sync_dir`] of the parent(s).
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; durable only after [`Vfs::sync_dir`] of the parent.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives `from` the second name `to`.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// How many names the file has.
+    fn link_count(&self, path: &Path) -> io::Result<u64>;
+
+    /// Creates the directory, mode 0700, and those above it that are missing.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, sorted, without `.` and `..`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// Whether there is such a file or directory.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Permission bits (`0o700`) of a file or directory, without its type.
+    fn permissions(&self, path: &Path) -> io::Result<u32>;
+
+    /// Makes the names in `dir` durable: creations, renames and removals done before.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes the lock file `path` (made where missing) for this process and writes `holder` into it, or
+    /// says who has it. The lock ends with the returned value or with the process, however it ends.
+    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError>;
+
+    /// Room on the file system of `dir`.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+
+    /// Reads a whole file, refusing one longer than `limit` bytes with `InvalidData`.
+    fn read_all(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let file = self.open_read(path, IoMode::Buffered)?;
+        let len = file.len()?;
+        if len > limit {
+            let why = format!("read {}: {len} bytes, over the limit of {limit}", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let mut bytes = vec![0; len as usize];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+}
+
+/// An open file: the contents. Safe to use from many threads at once.
+pub trait File: Send + Sync + Debug {
+    /// Reads at `offset` into `buf`; returns how many bytes were there, fewer than asked for only at the
+    /// end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset`, growing the file where needed. After an error any part of it may
+    /// have been written.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `bufs`, one after the other, from `offset` on; as [`File::write_at`] otherwise.
+    fn write_vectored_at(&self, bufs: &[io::IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Makes the contents, and the length needed to read them back, durable (`fdatasync`).
+    /// After an error nothing is known of what was written since the last success: never retry.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file holds no byte.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or zero-extends to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Reserves disk blocks for `[0, len)` without changing the length; a hint: does nothing where the
+    /// file system cannot, but says so when there is no room (`StorageFull`).
+    fn preallocate(&self, len: u64) -> io::Result<()>;
+
+    /// Whether I/O really goes past the page cache.
+    fn is_direct(&self) -> bool;
+
+    /// The path it was opened by.
+    fn path(&self) -> &Path;
+
+    /// Fills `buf` from `offset`, or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let got = self.read_at(buf, offset)?;
+        if got == buf.len() {
+            return Ok(());
+        }
+        let why = format!(
+            "read {}: {} bytes wanted at offset {offset}, {got} there",
+            self.path().display(),
+            buf.len()
+        );
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, why))
+    }
+}
+
+/// Adds the operation and the path to an error, keeping its kind.
+pub(crate) fn in_context(op: &str, path: &Path, e: io::Error) -> io::Error {
+    io::Error::new(e.kind(), PathError { op: op.to_string(), path: path.to_path_buf(), source: e })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{op} {}: {source}", path.display())]
+struct PathError {
+    op: String,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A growable buffer whose address is a multiple of [`BLOCK`], for direct I/O.
+///
+/// Touching new memory is slow: keep and reuse these. The bytes beyond what was written are zero.
+pub struct AlignedBuf {
+    blocks: Vec<Block>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Block([u8; BLOCK]);
