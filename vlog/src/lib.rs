@@ -1,1 +1,49 @@
-//! Placeholder.
+//! Segments: the Raft log, the write-ahead log and the value store in one set of rolling files.
+//!
+//! Every value is written once, as part of the log entry that brings it; a [`Pointer`] into the segment is
+//! all that the index above keeps. The log knows `(term, index, operations)` and nothing of consensus.
+//!
+//! ```text
+//! append(entries) -> positions are assigned at once, the entries are readable at once
+//!                 -> one writer drains what waits into a group: one write, one sync, then all callbacks
+//! ```
+//!
+//! Invariants:
+//! - A callback runs only after the sync that covers its record, in log order.
+//! - A block that holds acknowledged records is never written again.
+//! - After a failed write or sync nothing is written or acknowledged any more ([`VlogError::Poisoned`]).
+//! - Every read verifies the header and value checksums, the key and the sequence number.
+//!
+//! The file format is described byte by byte in `docs/format/segment.md`.
+
+mod error;
+mod field;
+mod footer;
+pub mod format;
+mod group;
+mod header;
+mod index;
+mod ledger;
+mod log;
+mod read;
+mod record;
+mod recover;
+mod scan;
+mod tail;
+mod types;
+mod value;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::VlogError;
+pub use footer::SegmentSummary;
+pub use group::GroupHeader;
+pub use header::{LogEnd, SegmentHeader, SegmentIdentity};
+pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
+pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
+pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, recover};
+pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment};
+pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, Vote, seq_of};
+pub use value::{Codec, Compression, StoredValue};

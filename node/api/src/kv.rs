@@ -1,9 +1,11 @@
 //! The `Kv` service: reads and writes of keys.
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use std::{fmt, marker::PhantomData};
 
-use crate::KvError;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{KvError, limits::BATCH_OPS_MAX};
 
 /// Version number of a key: the log position of the write that made it. Larger is newer; unique in a
 /// cluster; the same on every node.
@@ -43,6 +45,7 @@ pub struct ByteRange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetReply {
     /// The value, or the part asked for.
+    #[serde(with = "crate::beside")]
     pub value: Bytes,
     /// Version of the key.
     pub revision: Revision,
@@ -76,6 +79,7 @@ pub enum WriteOp {
         /// The key.
         key: Bytes,
         /// Its new value.
+        #[serde(with = "crate::beside")]
         value: Bytes,
     },
     /// Removes a key; nothing happens where there is none.
@@ -89,9 +93,72 @@ pub enum WriteOp {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteRequest {
     /// Conditions.
+    #[serde(deserialize_with = "bounded")]
     pub checks: Vec<Check>,
     /// Changes.
+    #[serde(deserialize_with = "bounded")]
     pub ops: Vec<WriteOp>,
+}
+
+/// A list of at most [`BATCH_OPS_MAX`]. Two bytes on the wire are an operation of 72 in memory: without a
+/// bound, a frame of 64 MiB would unfold to 2 GiB.
+fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> de::Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {BATCH_OPS_MAX} operations")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(1024));
+            while let Some(item) = seq.next_element()? {
+                if list.len() >= BATCH_OPS_MAX as usize {
+                    return Err(de::Error::invalid_length(list.len() + 1, &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
+impl WriteRequest {
+    /// Whether it has conditions: repeating it then may give another answer.
+    pub fn is_conditional(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    /// Number of operations, checks included: what `batch_ops_max` bounds.
+    pub fn ops_count(&self) -> u64 {
+        (self.checks.len() + self.ops.len()) as u64
+    }
+
+    /// Bytes of keys and values, those of checks included: what `batch_bytes_max` bounds.
+    pub fn payload_bytes(&self) -> u64 {
+        let checks = self.checks.iter().map(|check| check.key.len());
+        let ops = self.ops.iter().map(|op| op.key().len() + op.value().map_or(0, Bytes::len));
+        checks.chain(ops).map(|bytes| bytes as u64).sum()
+    }
+}
+
+impl WriteOp {
+    /// The key it changes.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            WriteOp::Put { key, .. } | WriteOp::Delete { key } => key,
+        }
+    }
+
+    /// The value it sets.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            WriteOp::Put { value, .. } => Some(value),
+            WriteOp::Delete { .. } => None,
+        }
+    }
 }
 
 /// What became of a write. Either way the write was replicated and is durable.
@@ -147,7 +214,18 @@ pub struct Item {
     /// Length of the value in bytes.
     pub value_bytes: u64,
     /// The value; `None` with `keys_only`.
+    #[serde(with = "crate::beside::option")]
     pub value: Option<Bytes>,
+}
+
+impl Item {
+    /// What it counts for in a page: key, value and [`ITEM_BYTES`](crate::limits::ITEM_BYTES). A server
+    /// that fills a page while the sum stays within `page_bytes_max` (one item may exceed it alone) makes
+    /// pages that fit into a frame.
+    pub fn page_bytes(&self) -> u64 {
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        (self.key.len() + value) as u64 + crate::limits::ITEM_BYTES
+    }
 }
 
 /// A page of a scan.

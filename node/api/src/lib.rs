@@ -3,9 +3,11 @@
 //! which only wants the client compiles neither.
 
 pub mod admin;
+pub mod beside;
 pub mod error;
 pub mod kv;
 pub mod limits;
+pub mod transport;
 
 pub use error::{KvError, Limit};
-pub use limits::Limits;
+pub use limits::{InvalidLimits, Limits};

@@ -195,3 +195,125 @@ pub struct AlignedBuf {
 #[derive(Clone, Copy)]
 #[repr(C, align(4096))]
 struct Block([u8; BLOCK]);
+
+impl AlignedBuf {
+    /// An empty buffer that holds no memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { blocks: Vec::new(), len: 0 }
+    }
+
+    /// An empty buffer with room for `bytes`.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { blocks: Vec::with_capacity(bytes.div_ceil(BLOCK)), len: 0 }
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes there is memory for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.blocks.capacity() * BLOCK
+    }
+
+    /// Forgets the content, keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Gives memory back until at most `bytes` (or what is written, if more) are held.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.blocks.truncate(self.len.div_ceil(BLOCK));
+        self.blocks.shrink_to(bytes.div_ceil(BLOCK));
+    }
+
+    /// Cuts, or extends with zeroes, to `len` bytes.
+    pub fn resize(&mut self, len: usize) {
+        let old = self.len;
+        self.grow_to(len);
+        self.len = len;
+        if let Some(new) = self.bytes_mut().get_mut(old..len) {
+            new.fill(0); // blocks that are reused hold old bytes
+        }
+    }
+
+    /// Extends with zeroes to a multiple of [`BLOCK`].
+    pub fn pad_to_block(&mut self) {
+        self.resize(self.len.next_multiple_of(BLOCK));
+    }
+
+    /// Appends bytes.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let start = self.len;
+        self.grow_to(start + bytes.len());
+        self.len = start + bytes.len();
+        if let Some(place) = self.bytes_mut().get_mut(start..start + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
+    /// The content.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes().get(..self.len).unwrap_or_default()
+    }
+
+    /// The content.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        let len = self.len;
+        self.bytes_mut().get_mut(..len).unwrap_or_default()
+    }
+
+    fn grow_to(&mut self, len: usize) {
+        let blocks = len.div_ceil(BLOCK);
+        if blocks > self.blocks.len() {
+            self.blocks.resize(blocks, Block([0; BLOCK]));
+        }
+    }
+
+    #[expect(unsafe_code, reason = "blocks are plain bytes; std has no safe view of aligned arrays as bytes")]
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `Block` is `repr(C)`, exactly `BLOCK` initialised bytes long and without padding, so the
+        // vector's elements are `len * BLOCK` contiguous bytes; the borrow of `self` covers the slice.
+        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast::<u8>(), self.blocks.len() * BLOCK) }
+    }
+
+    #[expect(unsafe_code, reason = "as `bytes`")]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the borrow is exclusive, and any byte is valid in a `Block`.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast::<u8>(), self.blocks.len() * BLOCK)
+        }
+    }
+}
+
+impl Default for AlignedBuf {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::ops::Deref for AlignedBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Debug for AlignedBuf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AlignedBuf").field("len", &self.len).field("capacity", &self.capacity()).finish()
+    }
+}

@@ -17,10 +17,10 @@ pub mod real;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use exec::{Executor, Gate, Step, SteppedExecutor, ThreadExecutor, Wake, Worker};
-pub use fault::FaultVfs;
+pub use exec::{Executor, Gate, Step, ThreadExecutor, Wake, Worker};
+// pub use fault::FaultVfs;
 pub use file::{AlignedBuf, DirEntry, DirLock, File, IoMode, LockError, Space, Vfs};
-pub use mem::MemVfs;
+// pub use mem::MemVfs;
 pub use real::RealVfs;
 
 /// Unit of direct I/O and of every aligned structure on disk, in bytes.

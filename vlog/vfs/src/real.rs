@@ -1,1 +1,297 @@
-//! Under construction.
+//! The operating system's file system.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that reaches data directories")]
+
+use std::fs;
+use std::io::{self, IoSlice, Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use crate::BLOCK;
+use crate::file::{DirEntry, DirLock, File, IoMode, LockError, Space, Vfs, in_context};
+
+/// Slices a single vectored write takes.
+const IOV_MAX: usize = 1024;
+
+/// Files as the operating system has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealVfs;
+
+#[derive(Debug)]
+struct RealFile {
+    file: fs::File,
+    path: PathBuf,
+    direct: bool,
+}
+
+impl RealVfs {
+    /// Opens; falls back to the page cache where the file system refuses direct I/O.
+    fn open_with(&self, op: &str, path: &Path, mode: IoMode, options: &mut fs::OpenOptions) -> io::Result<Arc<dyn File>> {
+        options.mode(0o600);
+        if mode == IoMode::Direct {
+            match options.clone().custom_flags(OFlags::DIRECT.bits() as i32).open(path) {
+                Ok(file) => return Ok(Arc::new(RealFile { file, path: path.into(), direct: true })),
+                Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    // A failed O_DIRECT open may have created the file all the same.
+                    options.create_new(false);
+                    options.create(op == "create");
+                }
+                Err(e) => return Err(in_context(op, path, e)),
+            }
+        }
+        let file = options.open(path).map_err(|e| in_context(op, path, e))?;
+        Ok(Arc::new(RealFile { file, path: path.into(), direct: false }))
+    }
+}
+
+impl Vfs for RealVfs {
+    fn create(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.open_with("create", path, mode, fs::OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    fn open(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.open_with("open", path, mode, fs::OpenOptions::new().read(true).write(true))
+    }
+
+    fn open_read(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.open_with("open", path, mode, fs::OpenOptions::new().read(true))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).map_err(|e| in_context("rename", from, e))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).map_err(|e| in_context("remove", path, e))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to).map_err(|e| in_context("link", from, e))
+    }
+
+    fn link_count(&self, path: &Path) -> io::Result<u64> {
+        fs::metadata(path).map(|m| m.nlink()).map_err(|e| in_context("stat", path, e))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| in_context("create directory", path, e))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let entries = || -> io::Result<Vec<DirEntry>> {
+            let entry = |entry: io::Result<fs::DirEntry>| {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                let (is_dir, name) = (meta.is_dir(), entry.file_name().to_string_lossy().into_owned());
+                Ok(DirEntry { name, is_dir, len: if is_dir { 0 } else { meta.len() } })
+            };
+            fs::read_dir(dir)?.map(entry).collect()
+        };
+        let mut entries = entries().map_err(|e| in_context("list", dir, e))?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists().map_err(|e| in_context("stat", path, e))
+    }
+
+    fn permissions(&self, path: &Path) -> io::Result<u32> {
+        let meta = fs::metadata(path).map_err(|e| in_context("stat", path, e))?;
+        Ok(meta.permissions().mode() & 0o7777)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| in_context("sync directory", dir, e))
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path).map_err(|e| in_context("open", path, e))?;
+        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let read = std::io::Read::take(&mut file, 4096).read_to_string(&mut holder);
+                let unknown = read.is_err() || holder.trim().is_empty();
+                let holder = if unknown { "an unknown process".into() } else { holder.trim().into() };
+                return Err(LockError::Held { holder });
+            }
+            Err(e) => return Err(in_context("lock", path, e.into()).into()),
+        }
+        let mut write = || -> io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(holder.as_bytes())
+        };
+        write().map_err(|e| in_context("write", path, e))?;
+        Ok(Box::new(RealLock { _file: file }))
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir).map_err(|e| in_context("statvfs", dir, e.into()))?;
+        Ok(Space { available: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
+    }
+}
+
+/// The kernel drops the lock with the file, however the process ends.
+#[derive(Debug)]
+struct RealLock {
+    _file: fs::File,
+}
+
+impl DirLock for RealLock {}
+
+impl RealFile {
+    fn context(&self, op: &str) -> impl Fn(io::Error) -> io::Error + '_ {
+        let op = op.to_string();
+        move |e| in_context(&op, &self.path, e)
+    }
+
+    fn write_slices(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut offset = offset;
+        for slices in bufs.chunks(IOV_MAX) {
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = loop {
+                match rustix::io::pwritev(&self.file, slices, offset) {
+                    Err(Errno::INTR) => {}
+                    other => break other?,
+                }
+            };
+            // A partial write is finished slice by slice.
+            let mut skip = written;
+            let mut at = offset + written as u64;
+            for slice in slices {
+                let rest = slice.get(skip.min(slice.len())..).unwrap_or_default();
+                skip = skip.saturating_sub(slice.len());
+                self.file.write_all_at(rest, at)?;
+                at += rest.len() as u64;
+            }
+            offset += wanted as u64;
+        }
+        Ok(())
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                // A direct read that stops within a block has met the end of the file.
+                Ok(n) if self.direct && n % BLOCK != 0 => return Ok(done + n),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.context("read")(e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset).map_err(self.context("write"))
+    }
+
+    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        self.write_slices(bufs, offset).map_err(self.context("write"))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data().map_err(self.context("sync"))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|meta| meta.len()).map_err(self.context("stat"))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(self.context("set length of"))
+    }
+
+    fn preallocate(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            Err(e) => Err(self.context("preallocate")(e.into())),
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AlignedBuf;
+
+    #[test]
+    fn direct_writes_are_read_back_both_ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let file = RealVfs.create(&path, IoMode::Direct).unwrap();
+        let mut buf = AlignedBuf::new();
+        buf.extend_from_slice(&[7; 5000]);
+        buf.pad_to_block();
+        file.write_at(&buf, 4096).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(file.len().unwrap(), 3 * 4096);
+        let mut back = vec![1; 4096 + 5001];
+        let plain = RealVfs.open_read(&path, IoMode::Buffered).unwrap();
+        plain.read_exact_at(&mut back, 0).unwrap();
+        assert!(back[..4096].iter().all(|b| *b == 0) && back[4096..9096].iter().all(|b| *b == 7));
+        let mut back = AlignedBuf::new();
+        back.resize(8 * 4096);
+        let direct = RealVfs.open_read(&path, IoMode::Direct).unwrap();
+        assert_eq!(direct.read_at(back.as_mut_slice(), 4096).unwrap(), 2 * 4096);
+        assert_eq!(RealVfs.create(&path, IoMode::Direct).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn vectored_writes_pass_the_limit_of_slices() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealVfs.create(&dir.path().join("f"), IoMode::Buffered).unwrap();
+        let bytes: Vec<Vec<u8>> = (0..2500u32).map(|n| vec![n as u8; (n % 7) as usize]).collect();
+        let slices: Vec<IoSlice<'_>> = bytes.iter().map(|b| IoSlice::new(b)).collect();
+        file.write_vectored_at(&slices, 3).unwrap();
+        let expected = [&[0; 3][..], &bytes.concat()].concat();
+        let mut back = vec![0; expected.len()];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(back, expected);
+        assert_eq!(file.len().unwrap(), expected.len() as u64);
+    }
+
+    #[test]
+    fn a_lock_names_its_holder_and_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let lock = RealVfs.lock(&path, "pid 1, a test").unwrap();
+        match RealVfs.lock(&path, "pid 2") {
+            Err(LockError::Held { holder }) => assert_eq!(holder, "pid 1, a test"),
+            other => panic!("{other:?}"),
+        }
+        drop(lock);
+        RealVfs.lock(&path, "pid 2").unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_operation_and_the_path() {
+        let error = RealVfs.open(Path::new("/nowhere/at/all"), IoMode::Buffered).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("open /nowhere/at/all: "), "{error}");
+    }
+}

@@ -1,0 +1,60 @@
+//! The commands, one file each.
+
+mod bench;
+mod cluster;
+mod delete;
+mod export;
+mod get;
+mod import;
+mod put;
+mod scan;
+mod vlog;
+
+use std::io::IsTerminal as _;
+
+use crate::args::{Cli, Command, Global};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::progress::Style;
+
+/// What every command is given.
+pub struct Context {
+    /// Options of all commands.
+    pub global: Global,
+    /// Where the result goes.
+    pub out: Output,
+}
+
+impl Context {
+    /// How progress is shown.
+    fn progress(&self) -> Style {
+        let piped_json = self.out.is_json() && !self.out.is_terminal();
+        Style::choose(self.global.progress, std::io::stderr().is_terminal(), piped_json)
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// It has no result. A result that is bad news is an [`Exit`] other than [`Exit::Ok`].
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let out = Output::new(cli.global.output);
+    let mut context = Context { global: cli.global, out };
+    let exit = dispatch(cli.command, &mut context).await?;
+    context.out.finish()?;
+    Ok(exit)
+}
+
+async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Put(args) => put::run(args, context).await,
+        Command::Get(args) => get::run(args, context).await,
+        Command::Delete(args) => delete::run(args, context).await,
+        Command::Scan(args) => scan::run(args, context).await,
+        Command::Import(args) => import::run(args, context).await,
+        Command::Export(args) => export::run(args, context).await,
+        Command::Bench(args) => bench::run(args, context).await,
+        Command::Cluster(args) => cluster::run(&args, context).await,
+        Command::Vlog(args) => vlog::run(&args, context).await,
+    }
+}

@@ -1,0 +1,101 @@
+//! `vlog`: the segments of a running node.
+
+use kv_api::admin::{SegmentStatus, VerifyReport};
+use serde::Serialize;
+
+use super::Context;
+use crate::args::Vlog;
+use crate::exit::{Exit, Failure};
+use crate::progress::message;
+use crate::table::{Align, Table};
+use crate::connect;
+
+#[derive(Serialize)]
+struct Segments {
+    segments: Vec<SegmentStatus>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// No node answers.
+pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure> {
+    match command {
+        Vlog::List => list(context).await,
+        Vlog::Verify => verify(context).await,
+    }
+}
+
+async fn list(context: &mut Context) -> Result<Exit, Failure> {
+    let segments = connect::client(&context.global)?.admin().segments().await?;
+    if context.out.is_json() {
+        context.out.json(&Segments { segments })?;
+        return Ok(Exit::Ok);
+    }
+    let right = |name| (name, Align::Right);
+    let mut columns = ["SEGMENT", "FILE", "BYTES", "LIVE", "LIVE %"].map(right).to_vec();
+    columns.push(("STATE", Align::Left));
+    columns.extend(["FIRST", "LAST"].map(right));
+    let mut table = Table::new(&columns);
+    for segment in &segments {
+        table.row(&mut context.out, row(segment))?;
+    }
+    table.end(&mut context.out)?;
+    Ok(Exit::Ok)
+}
+
+fn row(segment: &SegmentStatus) -> Vec<String> {
+    let SegmentStatus { segment, file, bytes, live_bytes, sealed, first_index, last_index } = segment;
+    let live_percent = u128::from(*live_bytes) * 100 / u128::from(*bytes).max(1);
+    let index = |index: &Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
+    let mut cells = [segment, file, bytes, live_bytes].map(u64::to_string).to_vec();
+    cells.push(live_percent.to_string());
+    cells.push(if *sealed { "sealed" } else { "active" }.to_owned());
+    cells.extend([index(first_index), index(last_index)]);
+    cells
+}
+
+async fn verify(context: &mut Context) -> Result<Exit, Failure> {
+    // The node reads all of its segments, which may take hours.
+    let report = connect::client(&context.global)?.admin().verify().await?;
+    if context.out.is_json() {
+        context.out.json(&report)?;
+    } else {
+        let VerifyReport { segments, records, bytes, damages } = &report;
+        for damage in damages {
+            context.out.line(&format!("damaged: {damage}"))?;
+        }
+        let damaged = damages.len();
+        context.out.line(&format!(
+            "{segments} segments, {bytes} bytes: {records} records intact, {damaged} damaged"
+        ))?;
+    }
+    if report.damages.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    message("stored data is damaged: compare with another node before anything else");
+    Ok(Exit::Corruption)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_a_row() {
+        let mut segment = SegmentStatus {
+            segment: 17,
+            file: 93,
+            bytes: 8 << 20,
+            live_bytes: 2 << 20,
+            sealed: true,
+            first_index: Some(5),
+            last_index: None,
+        };
+        assert_eq!(row(&segment), ["17", "93", "8388608", "2097152", "25", "sealed", "5", "-"]);
+        segment.bytes = 0;
+        segment.live_bytes = u64::MAX;
+        segment.sealed = false;
+        assert_eq!(row(&segment)[5], "active");
+    }
+}

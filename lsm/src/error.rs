@@ -1,0 +1,69 @@
+//! What can go wrong in the engine, by what the caller does about it.
+
+use std::io;
+
+use kv_manifest::ManifestError;
+use kv_vlog::VlogError;
+
+use crate::table::TableError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Settings or arguments make no sense.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// A segment, or the log in it.
+    #[error(transparent)]
+    Vlog(VlogError),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A table.
+    #[error(transparent)]
+    Table(TableError),
+    /// Files that are missing or of a wrong length.
+    #[error("{0}")]
+    Damaged(String),
+    /// An earlier write or sync failed; nothing is acknowledged any more. Open the directory again.
+    #[error("stopped after a failed write: {why}")]
+    Poisoned {
+        /// The first failure.
+        why: String,
+    },
+    /// The operating system said no.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl StoreError {
+    /// Whether bytes on disk are damaged: reading again will not help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged(_) => true,
+            StoreError::Vlog(error) => matches!(error, VlogError::Corruption { .. }),
+            StoreError::Table(error) => matches!(error, TableError::Corruption { .. }),
+            StoreError::Manifest(error) => {
+                matches!(error, ManifestError::Corruption { .. } | ManifestError::LostCurrent { .. })
+            }
+            StoreError::Invalid(_) | StoreError::Poisoned { .. } | StoreError::Io(_) => false,
+        }
+    }
+}
+
+impl From<VlogError> for StoreError {
+    fn from(error: VlogError) -> Self {
+        match error {
+            VlogError::Io(error) => StoreError::Io(error),
+            VlogError::Poisoned { why } => StoreError::Poisoned { why },
+            other => StoreError::Vlog(other),
+        }
+    }
+}
+
+impl From<TableError> for StoreError {
+    fn from(error: TableError) -> Self {
+        StoreError::Table(error)
+    }
+}

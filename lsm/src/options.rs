@@ -1,0 +1,113 @@
+//! Settings of the engine. Behaviour first, then what only changes speed.
+
+use std::sync::Arc;
+
+use kv_vlog::{Compression, OnFatal};
+
+/// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
+#[derive(Clone)]
+pub struct Options {
+    /// Told once when a write or sync has failed for good, before anybody is told of the failure. A server
+    /// ends its process here. Default: nothing; every later call fails with
+    /// [`StoreError::Poisoned`](crate::StoreError::Poisoned).
+    pub on_fatal: OnFatal,
+    /// Values of this many bytes and more stay in the segments, only a pointer goes into tables. Default
+    /// 1 KiB.
+    pub separate_bytes_min: u64,
+    /// Whether and when values are compressed.
+    pub compression: Compression,
+    /// A memtable is flushed at this many bytes. Bounds memory. Default 64 MiB.
+    pub memtable_bytes_max: u64,
+    /// ... or at this many entries. Bounds the time of recovery. Default 1,000,000.
+    pub memtable_entries_max: u64,
+    /// ... or when this many bytes of log came in since the last flush. Bounds the time of recovery.
+    /// Default 128 MiB.
+    pub log_flush_bytes_max: u64,
+    /// Memtables that may wait for their flush before writes wait too. Default 2.
+    pub memtables_waiting_max: usize,
+    /// Smallest and largest segment; between them it is a 32nd of what is stored. Default 8 and 128 MiB.
+    pub segment_bytes: std::ops::RangeInclusive<u64>,
+    /// Bytes that one sync makes durable at most, unless one entry is longer. Default 4 MiB.
+    pub group_bytes_max: u32,
+    /// Newest entries kept in memory. Default 16 MiB.
+    pub tail_cache_bytes: usize,
+    /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
+    pub waiting_bytes_max: u64,
+    /// Tables of level 0 that start a compaction. Default 4.
+    pub l0_tables_max: usize,
+    /// Length of tables that compaction writes. Default 64 MiB.
+    pub table_bytes: u64,
+    /// Length of a data block before compression. Default 4 KiB.
+    pub block_bytes: usize,
+    /// zstd for data blocks. Default on.
+    pub table_compression: bool,
+    /// Share of absent keys that the filter of a table lets through. Default 0.01.
+    pub filter_false_positive: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        const MIB: u64 = 1 << 20;
+        Self {
+            on_fatal: Arc::new(|_| {}),
+            separate_bytes_min: 1 << 10,
+            compression: Compression::default(),
+            memtable_bytes_max: 64 * MIB,
+            memtable_entries_max: 1_000_000,
+            log_flush_bytes_max: 128 * MIB,
+            memtables_waiting_max: 2,
+            segment_bytes: 8 * MIB..=128 * MIB,
+            group_bytes_max: 4 << 20,
+            tail_cache_bytes: 16 << 20,
+            waiting_bytes_max: 16 * MIB,
+            l0_tables_max: 4,
+            table_bytes: 64 * MIB,
+            block_bytes: 4 << 10,
+            table_compression: true,
+            filter_false_positive: 0.01,
+        }
+    }
+}
+
+impl Options {
+    /// Refuses settings that cannot work, naming the field and what it must be.
+    pub fn validate(&self) -> Result<(), String> {
+        let positive = [
+            ("memtable_bytes_max", self.memtable_bytes_max),
+            ("memtable_entries_max", self.memtable_entries_max),
+            ("log_flush_bytes_max", self.log_flush_bytes_max),
+            ("memtables_waiting_max", self.memtables_waiting_max as u64),
+            ("waiting_bytes_max", self.waiting_bytes_max),
+            ("l0_tables_max", self.l0_tables_max as u64),
+            ("table_bytes", self.table_bytes),
+            ("block_bytes", self.block_bytes as u64),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} must be larger than 0"));
+        }
+        let (min, max) = (*self.segment_bytes.start(), *self.segment_bytes.end());
+        if min < 64 << 10 || max < min || max > 1 << 31 {
+            return Err("segment_bytes must lie between 64 KiB and 2 GiB, the smaller first".into());
+        }
+        if !(0.000_001..=0.5).contains(&self.filter_false_positive) {
+            return Err("filter_false_positive must lie between 0.000001 and 0.5".into());
+        }
+        Ok(())
+    }
+
+    /// When a segment is full, given what is stored.
+    pub(crate) fn segment_bytes_for(&self, live_bytes: u64) -> u64 {
+        (live_bytes / 32).clamp(*self.segment_bytes.start(), *self.segment_bytes.end())
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("separate_bytes_min", &self.separate_bytes_min)
+            .field("memtable_bytes_max", &self.memtable_bytes_max)
+            .field("log_flush_bytes_max", &self.log_flush_bytes_max)
+            .field("segment_bytes", &self.segment_bytes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! The manifest as the engine and the log use it: one at a time, numbers handed out, the log told.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::io;
+
+use kv_manifest::{Edit, LogPosition, Manifest, SealedInfo, State, names};
+use kv_vlog::{Ledger, NextFile, OpenedSegment, Position, SealedSegment, SegmentSummary, Vlog};
+use parking_lot::Mutex;
+
+use crate::error::StoreError;
+use crate::options::Options;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    dir: PathBuf,
+    options: Options,
+    manifest: Mutex<Manifest>,
+    next_file: AtomicU64,
+    log: OnceLock<Weak<Vlog>>,
+}
+
+impl Changes {
+    /// `next_file`: beyond all numbers that any file in the directory has.
+    pub(crate) fn new(dir: &Path, options: Options, manifest: Manifest, next_file: u64) -> Self {
+        let next_file = AtomicU64::new(next_file.max(manifest.state().next_file));
+        Self { dir: dir.into(), options, manifest: Mutex::new(manifest), next_file, log: OnceLock::new() }
+    }
+
+    /// The log to be told of every durable change-set.
+    pub(crate) fn attach(&self, log: &Arc<Vlog>) {
+        self.log.get_or_init(|| Arc::downgrade(log));
+    }
+
+    /// A file number that was never used.
+    pub(crate) fn allocate(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes edits durable as one change-set.
+    pub(crate) fn commit(&self, cause: &str, mut edits: Vec<Edit>) -> Result<u64, StoreError> {
+        let number = {
+            let mut manifest = self.manifest.lock();
+            let next = self.next_file.load(Ordering::Relaxed);
+            if next > manifest.state().next_file {
+                // First, so that a number is used up before anything has it.
+                edits.insert(0, Edit::NextFile(next));
+            }
+            manifest.append(cause, edits)?
+        };
+        if let Some(log) = self.log.get().and_then(Weak::upgrade) {
+            log.note_ledger(number);
+        }
+        Ok(number)
+    }
+
+    /// Refuses a manifest that ends before a change-set which is known to have been durable.
+    pub(crate) fn require(&self, number: u64) -> Result<(), StoreError> {
+        Ok(self.manifest.lock().require(number)?)
+    }
+
+    /// The state now.
+    pub(crate) fn state(&self) -> State {
+        self.manifest.lock().state().clone()
+    }
+
+    /// Something of the state now.
+    pub(crate) fn with_state<T>(&self, f: impl FnOnce(&State) -> T) -> T {
+        f(self.manifest.lock().state())
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.with_state(|state| {
+            state.tables.values().flat_map(|table| &table.refs).map(|r| r.bytes).sum()
+        })
+    }
+}
+
+impl Ledger for Changes {
+    fn next_file(&self) -> NextFile {
+        let file = self.allocate();
+        let path = self.dir.join(names::segment_name(file));
+        NextFile { file, path, bytes: self.options.segment_bytes_for(self.live_bytes()) }
+    }
+
+    fn record(&self, sealed: Option<SealedSegment>, opened: Option<OpenedSegment>) -> io::Result<u64> {
+        let cause = match (&sealed, &opened) {
+            (Some(sealed), Some(_)) if !sealed.summary.cut => "roll",
+            (_, Some(_)) => "open",
+            (_, None) => "close",
+        };
+        let mut edits = Vec::new();
+        if let Some(SealedSegment { segment, summary }) = sealed {
+            edits.push(Edit::SealSegment { segment, info: to_info(summary) });
+        }
+        if let Some(OpenedSegment { segment, file, generation, epoch }) = opened {
+            if self.with_state(|state| state.epoch) < epoch {
+                edits.push(Edit::Epoch(epoch));
+            }
+            edits.push(Edit::OpenSegment { segment, file, generation, epoch });
+        }
+        self.commit(cause, edits).map_err(io::Error::other)
+    }
+}
+
+fn to_info(summary: SegmentSummary) -> SealedInfo {
+    SealedInfo {
+        end: summary.end,
+        first_index: summary.first_index,
+        last_index: summary.last_index,
+        terms: summary.terms.into_iter().map(to_manifest).collect(),
+        values: summary.values,
+        value_bytes: summary.value_bytes,
+        cut: summary.cut,
+    }
+}
+
+pub(crate) fn to_summary(info: &SealedInfo) -> SegmentSummary {
+    SegmentSummary {
+        end: info.end,
+        first_index: info.first_index,
+        last_index: info.last_index,
+        terms: info.terms.iter().map(from_manifest).collect(),
+        values: info.values,
+        value_bytes: info.value_bytes,
+        cut: info.cut,
+    }
+}
+
+pub(crate) fn to_manifest(at: Position) -> LogPosition {
+    LogPosition { term: at.term, index: at.index }
+}
+
+pub(crate) fn from_manifest(at: &LogPosition) -> Position {
+    Position { term: at.term, index: at.index }
+}

@@ -1,0 +1,304 @@
+//! Memtables and tables without the log: apply entries, read versions, flush. What the running store,
+//! its recovery and the offline tools share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_manifest::{Edit, State, TableMeta, names};
+use kv_vfs::Vfs;
+use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, seq_of};
+use parking_lot::{Mutex, RwLock};
+
+use super::changes::{from_manifest, to_manifest};
+use super::view::{Frozen, Table, Tables, View};
+use crate::error::StoreError;
+use crate::key::{Seq, Slot, ValuePointer};
+use crate::memtable::Memtable;
+use crate::options::Options;
+use crate::table::{TableIdentity, TableOptions, TableReader, TableSummary};
+
+/// What applying an entry did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It held no operations.
+    Nothing,
+    /// All its operations took effect. Version of the first one that is no check; the next ones follow.
+    Done {
+        /// See above.
+        revision: Seq,
+    },
+    /// A check did not hold; nothing took effect.
+    Refused {
+        /// Which check, from 0.
+        check: u32,
+        /// The key's version; `None`: there is no such key.
+        current: Option<Seq>,
+    },
+}
+
+/// What the applier alone changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// The last entry applied.
+    pub applied: Option<Position>,
+    /// The newest membership applied.
+    pub membership: Option<(Position, Bytes)>,
+    /// Bytes of log applied to the active memtable.
+    log_bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub vfs: Arc<dyn Vfs>,
+    pub dir: PathBuf,
+    pub options: Options,
+    identity: TableIdentity,
+    view: RwLock<Arc<View>>,
+    progress: Mutex<Progress>,
+    /// Open snapshots by sequence number, and the newest visible one.
+    snapshots: Mutex<Snapshots>,
+}
+
+#[derive(Debug, Default)]
+struct Snapshots {
+    visible: Seq,
+    open: BTreeMap<Seq, usize>,
+}
+
+impl Core {
+    /// Opens the tables that the manifest names.
+    pub(crate) fn open(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: Options,
+        state: &State,
+    ) -> Result<Self, StoreError> {
+        let identity = TableIdentity {
+            cluster_id: state.identity.cluster_id,
+            incarnation: state.identity.incarnation,
+            group_id: state.identity.group_id,
+            table_id: 0,
+        };
+        let applied = state.flushed.as_ref().map(from_manifest);
+        let progress = Progress { applied, membership: decode_membership(&state.membership)?, log_bytes: 0 };
+        let visible = applied.map_or(0, |at| visible_after(at.index));
+        let core = Self {
+            vfs,
+            dir: dir.into(),
+            options,
+            identity,
+            view: RwLock::new(Arc::new(View {
+                active: Arc::new(Memtable::default()),
+                frozen: Vec::new(),
+                tables: Arc::default(),
+            })),
+            progress: Mutex::new(progress),
+            snapshots: Mutex::new(Snapshots { visible, open: BTreeMap::new() }),
+        };
+        let mut tables = Tables::default();
+        for meta in state.tables.values() {
+            tables.add(core.open_table(meta.clone())?);
+        }
+        core.install(|view| view.tables = Arc::new(tables));
+        Ok(core)
+    }
+
+    pub(crate) fn table_identity(&self, table_id: u64) -> TableIdentity {
+        TableIdentity { table_id, ..self.identity }
+    }
+
+    pub(crate) fn table_options(&self) -> TableOptions {
+        TableOptions {
+            block_bytes: self.options.block_bytes,
+            compression: self.options.table_compression,
+            filter_false_positive: self.options.filter_false_positive,
+        }
+    }
+
+    pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>, StoreError> {
+        let reader = TableReader::open(&self.vfs, &self.dir, &self.table_identity(meta.id), meta.bytes)?;
+        let path = self.dir.join(names::table_name(meta.id));
+        Ok(Arc::new(Table::new(meta, reader, self.vfs.clone(), path)))
+    }
+
+    /// What reads see now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    /// Replaces what reads see.
+    pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write();
+        let mut next = (**view).clone();
+        change(&mut next);
+        *view = Arc::new(next);
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.lock().clone()
+    }
+
+    /// The newest sequence number that reads see.
+    pub(crate) fn visible(&self) -> Seq {
+        self.snapshots.lock().visible
+    }
+
+    /// Pins the versions visible now. Under one lock with `visible`: a flush that asks for the open
+    /// snapshots after freezing a memtable misses none that could see into it.
+    pub(crate) fn pin_snapshot(&self) -> Seq {
+        let mut snapshots = self.snapshots.lock();
+        let seq = snapshots.visible;
+        *snapshots.open.entry(seq).or_default() += 1;
+        seq
+    }
+
+    pub(crate) fn unpin_snapshot(&self, seq: Seq) {
+        let mut snapshots = self.snapshots.lock();
+        if let Some(count) = snapshots.open.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                snapshots.open.remove(&seq);
+            }
+        }
+    }
+
+    /// Open snapshots, oldest first.
+    pub(crate) fn open_snapshots(&self) -> Vec<Seq> {
+        self.snapshots.lock().open.keys().copied().collect()
+    }
+
+    /// Whether the active memtable should be frozen before the next entry.
+    pub(crate) fn is_full(&self) -> bool {
+        let active = self.view().active.clone();
+        active.approximate_bytes() as u64 >= self.options.memtable_bytes_max
+            || active.entries() as u64 >= self.options.memtable_entries_max
+            || self.progress.lock().log_bytes >= self.options.log_flush_bytes_max
+    }
+
+    /// Freezes the active memtable, unless it is as it was after the last freeze.
+    pub(crate) fn freeze(&self) {
+        let mut progress = self.progress.lock();
+        let Some(last) = progress.applied else { return };
+        if progress.log_bytes == 0 {
+            return;
+        }
+        progress.log_bytes = 0;
+        let membership = progress.membership.clone();
+        self.install(|view| {
+            let memtable = std::mem::take(&mut view.active);
+            view.frozen.push(Arc::new(Frozen { memtable, last, membership }));
+        });
+    }
+
+    /// Applies the entry that comes next; an older one again does nothing. One caller at a time.
+    pub(crate) fn apply(&self, entry: &Entry) -> Result<Applied, StoreError> {
+        let view = self.view();
+        {
+            let progress = self.progress.lock();
+            if progress.applied.is_some_and(|applied| entry.at.index <= applied.index) {
+                return Ok(Applied::Nothing);
+            }
+        }
+        let applied = match self.refused(&view, entry)? {
+            Some(refused) => refused,
+            None => insert(&view.active, entry)?,
+        };
+        let mut progress = self.progress.lock();
+        progress.log_bytes += log_bytes(entry);
+        progress.applied = Some(entry.at);
+        if let Payload::Membership(blob) = &entry.payload {
+            progress.membership = Some((entry.at, blob.clone()));
+        }
+        drop(progress);
+        self.snapshots.lock().visible = visible_after(entry.at.index);
+        Ok(applied)
+    }
+
+    /// The first check of the entry that does not hold.
+    fn refused(&self, view: &View, entry: &Entry) -> Result<Option<Applied>, StoreError> {
+        for (check, op) in (0u32..).zip(entry.payload.ops()) {
+            let Op::Check { key, expect } = op else { continue };
+            // A damaged block is an error here, never "absent": replicas must not decide differently.
+            let current = match view.get(key, Seq::MAX)? {
+                Some((_, Slot::Tombstone)) | None => None,
+                Some((seq, _)) => Some(seq),
+            };
+            let holds = match expect {
+                Expect::Absent => current.is_none(),
+                Expect::Seq(seq) => current == Some(*seq),
+            };
+            if !holds {
+                return Ok(Some(Applied::Refused { check, current }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The edits that record a flushed memtable.
+    pub(crate) fn flush_edits(&self, frozen: &Frozen, table: Option<&TableSummary>) -> Vec<Edit> {
+        let mut edits: Vec<Edit> = table.map(|t| Edit::AddTable(t.to_meta(0))).into_iter().collect();
+        edits.push(Edit::Flushed {
+            position: to_manifest(frozen.last),
+            membership: encode_membership(frozen.membership.as_ref()),
+        });
+        edits
+    }
+}
+
+fn insert(memtable: &Memtable, entry: &Entry) -> Result<Applied, StoreError> {
+    let mut first = None;
+    for (number, op) in (0u16..=u16::MAX).zip(entry.payload.ops()) {
+        let seq = seq_of(entry.at.index, number);
+        let slot = match op {
+            Op::Check { .. } => continue,
+            Op::Delete { .. } => Slot::Tombstone,
+            Op::Put { value: OpValue::At { pointer, value_bytes }, .. } => Slot::Pointer(ValuePointer {
+                segment: pointer.segment,
+                offset: pointer.offset,
+                length: pointer.length,
+                value_bytes: *value_bytes,
+            }),
+            Op::Put { value: OpValue::Full(value), .. } => {
+                Slot::Inline(value.decode().map_err(StoreError::Damaged)?)
+            }
+        };
+        memtable.insert(op.key(), seq, slot);
+        first.get_or_insert(seq);
+    }
+    Ok(first.map_or(Applied::Nothing, |revision| Applied::Done { revision }))
+}
+
+/// Bytes of log that an entry stands for; what recovery would have to read again.
+fn log_bytes(entry: &Entry) -> u64 {
+    let op_bytes = |op: &Op| match op {
+        Op::Put { value: OpValue::At { pointer, .. }, .. } => u64::from(pointer.length),
+        Op::Put { key, value: OpValue::Full(value) } => (40 + key.len() + value.stored_bytes()) as u64,
+        Op::Delete { key } | Op::Check { key, .. } => 40 + key.len() as u64,
+    };
+    32 + entry.payload.ops().iter().map(op_bytes).sum::<u64>()
+}
+
+/// The newest sequence number once the entry is applied.
+pub(crate) fn visible_after(index: u64) -> Seq {
+    seq_of(index, u16::MAX)
+}
+
+/// `[term u64][index u64][blob]`, or nothing.
+fn encode_membership(membership: Option<&(Position, Bytes)>) -> Vec<u8> {
+    let Some((at, blob)) = membership else { return Vec::new() };
+    [&at.term.to_le_bytes()[..], &at.index.to_le_bytes()[..], &blob[..]].concat()
+}
+
+fn decode_membership(bytes: &[u8]) -> Result<Option<(Position, Bytes)>, StoreError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let cut = || StoreError::Damaged("the membership in the manifest is cut short".into());
+    let (term, rest) = bytes.split_first_chunk::<8>().ok_or_else(cut)?;
+    let (index, blob) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
+    let at = Position { term: u64::from_le_bytes(*term), index: u64::from_le_bytes(*index) };
+    Ok(Some((at, Bytes::copy_from_slice(blob))))
+}

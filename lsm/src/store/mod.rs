@@ -1,0 +1,322 @@
+//! The engine: one log, its memtables and tables, and the workers that keep them small.
+//!
+//! ```text
+//! log().append  -> durable -> committed -> apply(entry) -> memtable -> flush -> table, one change-set
+//! ```
+//! The caller decides what is committed, and applies entries in order; [`Db`](crate::Db) does both for an
+//! embedded store, a consensus library does for a replicated one.
+
+mod changes;
+mod compact;
+mod core;
+mod flush;
+mod open;
+mod scan;
+mod status;
+mod view;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use kv_manifest::Edit;
+use kv_vfs::{Executor, Gate, Wake};
+use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
+use parking_lot::Mutex;
+
+use changes::{Changes, to_manifest};
+pub(crate) use core::Core;
+pub use core::Applied;
+pub use open::{Environment, NewStore};
+pub use scan::{Scan, ScanItem, ScanRange};
+pub use status::{SegmentLine, segment_lines, verify_segment};
+
+use crate::error::StoreError;
+use crate::key::{Seq, Slot};
+use crate::options::Options;
+
+/// A value that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The value, or the part asked for.
+    pub value: Bytes,
+    /// Version of the key.
+    pub revision: Seq,
+    /// Length of the whole value in bytes.
+    pub value_bytes: u64,
+}
+
+/// See the module.
+pub struct Store {
+    shared: Arc<Shared>,
+    executor: Arc<dyn Executor>,
+    flusher: Arc<dyn Wake>,
+    compactor: Arc<dyn Wake>,
+    /// One applier at a time.
+    applier: Mutex<()>,
+    torn: Option<String>,
+    /// Entries of the log that recovery found behind the committed mark, large values as pointers.
+    uncommitted: Mutex<Vec<Entry>>,
+}
+
+/// What the store shares with its workers.
+pub(crate) struct Shared {
+    pub core: Core,
+    pub changes: Arc<Changes>,
+    pub log: Arc<Vlog>,
+    /// Gates of callers who wait for flushes.
+    pub flushed: Mutex<Vec<Arc<Gate>>>,
+    pub stopping: AtomicBool,
+    pub poisoned: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Stops the store for good after a failed write of a table or of the manifest.
+    pub(crate) fn poison(&self, error: &StoreError) {
+        let why = error.to_string();
+        self.poisoned.lock().get_or_insert_with(|| why.clone());
+        (self.core.options.on_fatal)(&why);
+        self.open_gates();
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match &*self.poisoned.lock() {
+            Some(why) => Err(StoreError::Poisoned { why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn open_gates(&self) {
+        self.flushed.lock().drain(..).for_each(|gate| gate.open());
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, making a new one of `new` where there is none; recovers what the log
+    /// holds up to its committed mark. The directory is there and locked by the caller.
+    pub fn open(
+        environment: &Environment,
+        dir: &Path,
+        options: Options,
+        new: Option<NewStore>,
+    ) -> Result<Arc<Self>, StoreError> {
+        open::open(environment, dir, options, new)
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Arc<Vlog> {
+        &self.shared.log
+    }
+
+    /// The options it was opened with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.core.options
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub fn applied(&self) -> Option<Position> {
+        self.shared.core.progress().applied
+    }
+
+    /// The newest membership applied, with its place in the log.
+    #[must_use]
+    pub fn membership(&self) -> Option<(Position, Bytes)> {
+        self.shared.core.progress().membership
+    }
+
+    /// What was cut from the end of the log when the store was opened: a write that was never
+    /// acknowledged.
+    #[must_use]
+    pub fn torn_tail(&self) -> Option<&str> {
+        self.torn.as_deref()
+    }
+
+    /// Entries that recovery found behind the committed mark; whoever decides what is committed applies
+    /// them or has them truncated. Given once.
+    #[must_use]
+    pub fn take_uncommitted(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.uncommitted.lock())
+    }
+
+    /// Applies the committed entry that comes next, large values as pointers. May wait for a flush and
+    /// read from disk.
+    pub fn apply(&self, entry: &Entry) -> Result<Applied, StoreError> {
+        let _one = self.applier.lock();
+        self.shared.check()?;
+        while self.shared.core.is_full() {
+            if self.freeze_if_room() {
+                break;
+            }
+            self.wait_flush(|view| view.frozen.len() >= self.options().memtables_waiting_max)?;
+        }
+        self.shared.core.apply(entry)
+    }
+
+    /// As [`Store::apply`], but `None`, with nothing done, where it would have to wait or read from disk.
+    pub fn try_apply(&self, entry: &Entry) -> Result<Option<Applied>, StoreError> {
+        let Some(_one) = self.applier.try_lock() else { return Ok(None) };
+        self.shared.check()?;
+        if self.shared.core.is_full() && !self.freeze_if_room() {
+            return Ok(None);
+        }
+        let view = self.shared.core.view();
+        let on_disk =
+            |op: &Op| matches!(op, Op::Check { key, .. } if !view.in_memory(key, Seq::MAX));
+        if entry.payload.ops().iter().any(on_disk) {
+            return Ok(None);
+        }
+        self.shared.core.apply(entry).map(Some)
+    }
+
+    fn freeze_if_room(&self) -> bool {
+        let room = self.shared.core.view().frozen.len() < self.options().memtables_waiting_max;
+        if room {
+            self.shared.core.freeze();
+            self.flusher.wake();
+        }
+        room
+    }
+
+    /// Blocks while `wait` holds of what reads see, looking again after each flush.
+    fn wait_flush(&self, wait: impl Fn(&view::View) -> bool) -> Result<(), StoreError> {
+        loop {
+            let gate = Arc::new(Gate::default());
+            self.shared.flushed.lock().push(gate.clone());
+            self.shared.check()?;
+            if !wait(&self.shared.core.view()) {
+                return Ok(());
+            }
+            self.flusher.wake();
+            self.executor.wait(&gate);
+        }
+    }
+
+    /// Writes everything applied so far into tables; durable on return.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        {
+            let _one = self.applier.lock();
+            self.shared.core.freeze();
+        }
+        let newest = self.shared.core.view().frozen.last().map(|frozen| frozen.last);
+        self.wait_flush(|view| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest))
+    }
+
+    /// Gives up log entries up to and including `at`, durably. Their values stay.
+    pub fn purge(&self, at: Position) -> Result<(), StoreError> {
+        self.shared.changes.commit("purge", vec![Edit::PurgeFloor(to_manifest(at))])?;
+        self.shared.log.purge(at);
+        Ok(())
+    }
+
+    /// The newest value of a key, or the part of it that `range` names (cut at its end).
+    pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
+        self.get_at(key, self.shared.core.visible(), range)
+    }
+
+    /// As [`Store::get`], as of a snapshot.
+    pub fn get_at(
+        &self,
+        key: &[u8],
+        seq: Seq,
+        range: Option<std::ops::Range<u64>>,
+    ) -> Result<Option<Found>, StoreError> {
+        match self.shared.core.view().get(key, seq)? {
+            None | Some((_, Slot::Tombstone)) => Ok(None),
+            Some((seq, slot)) => self.value(key, seq, &slot, range).map(Some),
+        }
+    }
+
+    /// The value that a version stands for.
+    pub fn value(
+        &self,
+        key: &[u8],
+        seq: Seq,
+        slot: &Slot,
+        range: Option<std::ops::Range<u64>>,
+    ) -> Result<Found, StoreError> {
+        let value_bytes = slot.value_bytes();
+        let range = range.map(|r| r.start.min(value_bytes)..r.end.clamp(r.start.min(value_bytes), value_bytes));
+        let value = match (slot, range) {
+            (Slot::Tombstone, _) => Bytes::new(),
+            (Slot::Inline(bytes), None) => bytes.clone(),
+            (Slot::Inline(bytes), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
+            (Slot::Pointer(p), None) => self.shared.log.decoded(pointer(p), key, seq)?,
+            (Slot::Pointer(p), Some(r)) => self.shared.log.value_range(pointer(p), key, seq, r)?,
+        };
+        Ok(Found { value, revision: seq, value_bytes })
+    }
+
+    /// Pins what is visible now: later flushes and compactions keep what it can see.
+    #[must_use]
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        Snapshot { seq: self.shared.core.pin_snapshot(), store: self.clone() }
+    }
+
+    /// Flushes, seals the log and stops the workers. Later writes fail.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let flushed = self.flush();
+        self.shared.stopping.store(true, Ordering::Release);
+        for worker in [&self.flusher, &self.compactor] {
+            worker.wake();
+            worker.join();
+        }
+        // After the workers: closing the log seals its last segment, and nothing is recorded after that.
+        let closed = self.shared.log.close();
+        flushed?;
+        Ok(closed?)
+    }
+}
+
+pub(crate) fn pointer(p: &crate::key::ValuePointer) -> Pointer {
+    Pointer { segment: p.segment, offset: p.offset, length: p.length }
+}
+
+/// A moment of the store, pinned until dropped.
+pub struct Snapshot {
+    seq: Seq,
+    store: Arc<Store>,
+}
+
+impl Snapshot {
+    /// The newest version it sees.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The value of a key as of this moment.
+    pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
+        self.store.get_at(key, self.seq, range)
+    }
+
+    /// Keys of a range as of this moment, in order.
+    pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
+        self.store.scan_at(range, self.seq)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.store.shared.core.unpin_snapshot(self.seq);
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.shared.core.dir).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("seq", &self.seq).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! Opening: manifest, tables, then the log from the replay position on.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
+use kv_vfs::{Clock, Executor, Vfs};
+use kv_vlog::{Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, Vlog, VlogOptions};
+use parking_lot::Mutex;
+
+use super::changes::{Changes, from_manifest, to_summary};
+use super::compact::Compactor;
+use super::core::Core;
+use super::flush::{self, Flusher};
+use super::{Shared, Store};
+use crate::error::StoreError;
+use crate::options::Options;
+
+/// The seams a store runs on.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Files.
+    pub vfs: Arc<dyn Vfs>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Background work.
+    pub executor: Arc<dyn Executor>,
+}
+
+/// Whose a new store is.
+#[derive(Clone, Copy, Debug)]
+pub struct NewStore {
+    /// Random, the same on all nodes of a cluster.
+    pub cluster_id: [u8; 16],
+    /// The node's number; 0 for an embedded store.
+    pub node_id: u64,
+    /// Random: tells this directory from one that the same node had before.
+    pub incarnation: u64,
+}
+
+/// What this program writes and expects; a directory that says otherwise is refused.
+const OPTION_IDENTITY: [(&str, &str); 1] = [("comparator", "bytewise")];
+
+pub(super) fn open(
+    environment: &Environment,
+    dir: &Path,
+    options: Options,
+    new: Option<NewStore>,
+) -> Result<Arc<Store>, StoreError> {
+    options.validate().map_err(StoreError::Invalid)?;
+    let manifest = open_manifest(environment, dir, new)?;
+    let state = manifest.state().clone();
+    let vfs = &environment.vfs;
+    let found = cross_check(vfs, dir, &state)?;
+    if let Some(problem) = found.problems.first() {
+        return Err(StoreError::Damaged(format!(
+            "{}: {} ({} problems in all; `kvadmin check --data-dir D` lists them)",
+            problem.file,
+            problem.why,
+            found.problems.len()
+        )));
+    }
+    let core = Core::open(vfs.clone(), dir, options, &state)?;
+    let next_file = largest_file_number(vfs, dir)? + 1;
+    let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest, next_file));
+    let (recovered, pending) = recover(&core, Some(&changes), dir, &state)?;
+    // The log remembers the newest change-set it saw durable: a manifest that ends before it lost some.
+    changes.require(recovered.end.ledger_number)?;
+    // Only now: what the manifest does not know was never acknowledged, because a file is recorded before
+    // anything in it is.
+    remove_orphans(vfs, dir, &found)?;
+    let torn = recovered.torn.clone();
+    if let Some(torn) = &torn {
+        tracing::info!("cut a write that was never acknowledged: {torn}");
+    }
+    let log = start_log(environment, &core, &changes, &state, recovered)?;
+    changes.attach(&log);
+    let shared = Arc::new(Shared {
+        core,
+        changes,
+        log,
+        flushed: Mutex::default(),
+        stopping: false.into(),
+        poisoned: Mutex::default(),
+    });
+    let executor = environment.executor.clone();
+    let compactor = executor.spawn("compactor", Box::new(Compactor { shared: shared.clone() }));
+    let flusher = Flusher { shared: shared.clone(), compactor: compactor.clone() };
+    let flusher = executor.spawn("flusher", Box::new(flusher));
+    let uncommitted = Mutex::new(pending);
+    Ok(Arc::new(Store { shared, executor, flusher, compactor, applier: Mutex::new(()), torn, uncommitted }))
+}
+
+fn open_manifest(
+    environment: &Environment,
+    dir: &Path,
+    new: Option<NewStore>,
+) -> Result<Manifest, StoreError> {
+    let Environment { vfs, clock, .. } = environment;
+    let options = OPTION_IDENTITY.map(|(name, value)| (name.to_string(), value.to_string()));
+    let manifest = match (Manifest::open(vfs.clone(), clock.clone(), dir), new) {
+        (Err(ManifestError::Missing { .. }), Some(new)) => {
+            let identity = Identity {
+                cluster_id: new.cluster_id,
+                node_id: new.node_id,
+                incarnation: new.incarnation,
+                group_id: 0,
+                created_unix_ms: clock.unix_ms(),
+                options: options.clone().into(),
+            };
+            Manifest::create(vfs.clone(), clock.clone(), dir, identity)?
+        }
+        (opened, _) => opened?,
+    };
+    let written = &manifest.state().identity.options;
+    if *written != options.clone().into() {
+        return Err(StoreError::Invalid(format!(
+            "the directory was made with options {written:?}, this program has {options:?}"
+        )));
+    }
+    Ok(manifest)
+}
+
+/// The largest number that any file of ours has, known to the manifest or not.
+fn largest_file_number(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<u64, StoreError> {
+    let entries = vfs.list(dir)?;
+    let numbers = entries.iter().filter_map(|entry| names::parse(&entry.name)?.number());
+    Ok(numbers.max().unwrap_or_default())
+}
+
+/// Reads the log into the memtable; flushes on the way when told where to record that. Returns what it
+/// found and the entries that are not known to be committed.
+pub(crate) fn recover(
+    core: &Core,
+    changes: Option<&Arc<Changes>>,
+    dir: &Path,
+    state: &State,
+) -> Result<(Recovered, Vec<Entry>), StoreError> {
+    let input = RecoverInput {
+        segments: state.segments.values().map(|segment| segment_input(dir, state, segment)).collect(),
+        replay_from: state.replay_from.unwrap_or_default(),
+        purged: state.purge_floor.as_ref().map(from_manifest),
+        inline_below: core.options.separate_bytes_min,
+        durable: changes.is_some(),
+    };
+    let mut replayer = Replayer { core, changes, pending: VecDeque::new() };
+    let recovered = kv_vlog::recover(&core.vfs, input, &mut replayer)?;
+    Ok((recovered, replayer.pending.into()))
+}
+
+pub(crate) fn segment_input(
+    dir: &Path,
+    state: &State,
+    segment: &kv_manifest::SegmentState,
+) -> SegmentInput {
+    SegmentInput {
+        identity: SegmentIdentity {
+            cluster_id: state.identity.cluster_id,
+            incarnation: state.identity.incarnation,
+            group_id: state.identity.group_id,
+            segment: segment.segment,
+            file: segment.file,
+            generation: segment.generation,
+            epoch: segment.epoch,
+        },
+        path: dir.join(names::segment_name(segment.file)),
+        sealed: segment.sealed.as_ref().map(to_summary),
+    }
+}
+
+fn start_log(
+    environment: &Environment,
+    core: &Core,
+    changes: &Arc<Changes>,
+    state: &State,
+    recovered: Recovered,
+) -> Result<Arc<Vlog>, StoreError> {
+    let options = VlogOptions {
+        cluster_id: state.identity.cluster_id,
+        incarnation: state.identity.incarnation,
+        group_id: state.identity.group_id,
+        epoch: state.epoch + 1,
+        group_bytes_max: core.options.group_bytes_max,
+        tail_cache_bytes: core.options.tail_cache_bytes,
+        inline_below: core.options.separate_bytes_min,
+        on_fatal: core.options.on_fatal.clone(),
+        ..Default::default()
+    };
+    let Environment { vfs, clock, executor } = environment.clone();
+    Ok(Vlog::start(vfs, clock, executor, changes.clone(), options, recovered)?)
+}
+
+/// Applies entries as the committed mark passes them. Bounded: what is not committed was bounded when it
+/// was appended, and full memtables are flushed.
+struct Replayer<'a> {
+    core: &'a Core,
+    changes: Option<&'a Arc<Changes>>,
+    pending: VecDeque<Entry>,
+}
+
+impl Replayer<'_> {
+    fn apply(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        if let Some(changes) = self.changes
+            && self.core.is_full()
+        {
+            self.core.freeze();
+            let frozen = self.core.view().frozen.first().cloned();
+            if let Some(frozen) = frozen {
+                // The replay position stays: it moves with the next flush of the running store.
+                let number = changes.allocate();
+                flush::flush(self.core, &frozen, number, |edits| {
+                    changes.commit("flush in recovery", edits).map(drop)
+                })?;
+            }
+        }
+        self.core.apply(entry).map(drop)
+    }
+}
+
+impl Replay for Replayer<'_> {
+    type Error = StoreError;
+
+    fn entry(&mut self, entry: Entry) -> Result<(), StoreError> {
+        self.truncate(entry.at.index)?;
+        self.pending.push_back(entry);
+        Ok(())
+    }
+
+    fn truncate(&mut self, next: u64) -> Result<(), StoreError> {
+        while self.pending.back().is_some_and(|entry| entry.at.index >= next) {
+            self.pending.pop_back();
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, next: u64) -> Result<(), StoreError> {
+        while self.pending.front().is_some_and(|entry| entry.at.index < next) {
+            if let Some(entry) = self.pending.pop_front() {
+                self.apply(&entry)?;
+            }
+        }
+        Ok(())
+    }
+}

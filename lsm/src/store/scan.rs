@@ -1,0 +1,133 @@
+//! Scans: the merge of memtables and tables, seen at one sequence number.
+
+use bytes::Bytes;
+
+use super::Store;
+use super::core::Core;
+use crate::cursor::Cursor;
+use crate::error::StoreError;
+use crate::key::{Seq, Slot};
+use crate::merge::MergeCursor;
+use crate::table::LevelCursor;
+
+/// Keys from `from` on (inclusive), up to `to` (exclusive; `None`: to the last).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanRange {
+    /// First key.
+    pub from: Bytes,
+    /// End.
+    pub to: Option<Bytes>,
+}
+
+impl ScanRange {
+    /// All keys that begin with `prefix`.
+    #[must_use]
+    pub fn prefix(prefix: &[u8]) -> Self {
+        let mut to = prefix.to_vec();
+        while to.last() == Some(&0xff) {
+            to.pop();
+        }
+        let to = to.split_last().map(|(last, rest)| Bytes::from([rest, &[last + 1]].concat()));
+        Self { from: Bytes::copy_from_slice(prefix), to }
+    }
+}
+
+/// A key of a scan; [`Store::value`] reads what its slot stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanItem {
+    /// The key.
+    pub key: Bytes,
+    /// Its version.
+    pub revision: Seq,
+    /// Its value, or where that lies.
+    pub slot: Slot,
+}
+
+/// The keys of a range that are there, in order. Keeps the tables it reads; holds no values.
+pub struct Scan {
+    cursor: MergeCursor,
+    seq: Seq,
+    to: Option<Bytes>,
+    last: Option<Bytes>,
+}
+
+impl Store {
+    /// Keys of a range as of now, in order.
+    pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
+        self.scan_at(range, self.shared.core.visible())
+    }
+
+    pub(super) fn scan_at(&self, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
+        scan(&self.shared.core, range, seq)
+    }
+}
+
+pub(crate) fn scan(core: &Core, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
+    let view = core.view();
+    let mut cursors: Vec<Box<dyn Cursor + Send>> = vec![Box::new(view.active.cursor())];
+    for frozen in view.frozen.iter().rev() {
+        cursors.push(Box::new(frozen.memtable.cursor()));
+    }
+    let [level0, deeper @ ..] = &view.tables.levels;
+    for table in level0 {
+        cursors.push(Box::new(table.reader.cursor()));
+    }
+    for level in deeper {
+        cursors.push(Box::new(LevelCursor::new(level.iter().map(|table| table.reader.clone()).collect())));
+    }
+    let mut cursor = MergeCursor::new(cursors);
+    cursor.seek(&range.from, Seq::MAX)?;
+    Ok(Scan { cursor, seq, to: range.to, last: None })
+}
+
+impl Scan {
+    /// The next key that is there, or an error once, then nothing.
+    fn advance(&mut self) -> Result<Option<ScanItem>, StoreError> {
+        while self.cursor.valid() {
+            let key = self.cursor.key();
+            if self.to.as_ref().is_some_and(|to| key >= &**to) {
+                return Ok(None);
+            }
+            let (revision, seen) = (self.cursor.seq(), self.last.as_deref() == Some(key));
+            if seen || revision > self.seq {
+                self.cursor.next()?;
+                continue;
+            }
+            let item =
+                ScanItem { key: Bytes::copy_from_slice(key), revision, slot: self.cursor.slot().clone() };
+            self.last = Some(item.key.clone());
+            self.cursor.next()?;
+            if item.slot != Slot::Tombstone {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<ScanItem, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("seq", &self.seq).field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_where_its_last_byte_can_grow() {
+        assert_eq!(ScanRange::prefix(b"ab").to.as_deref(), Some(&b"ac"[..]));
+        assert_eq!(ScanRange::prefix(b"a\xff\xff").to.as_deref(), Some(&b"b"[..]));
+        assert_eq!(ScanRange::prefix(b"\xff").to, None);
+        assert_eq!(ScanRange::prefix(b"").to, None);
+    }
+}

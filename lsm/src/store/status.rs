@@ -1,0 +1,99 @@
+//! What an operator is shown.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use kv_manifest::State;
+use kv_vfs::Vfs;
+use kv_vlog::Verified;
+
+use super::open::segment_input;
+use super::{Shared, Store};
+use crate::error::StoreError;
+
+/// One segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentLine {
+    /// Logical number.
+    pub segment: u64,
+    /// Number of its file.
+    pub file: u64,
+    /// Bytes in use; of the open segment, what is written now.
+    pub bytes: u64,
+    /// Bytes that tables point to. What is not flushed yet is in none.
+    pub live_bytes: u64,
+    /// Whether it is complete.
+    pub sealed: bool,
+    /// First and last log index in it.
+    pub indexes: Option<(u64, u64)>,
+}
+
+/// The segments that a manifest names.
+pub fn segment_lines(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    state: &State,
+) -> Result<Vec<SegmentLine>, StoreError> {
+    let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+    for refs in state.tables.values().flat_map(|table| &table.refs) {
+        *live.entry(refs.segment).or_default() += refs.bytes;
+    }
+    let line = |segment: &kv_manifest::SegmentState| {
+        let sealed = segment.sealed.as_ref();
+        let bytes = match sealed {
+            Some(info) => info.end,
+            None => {
+                let path = segment_input(dir, state, segment).path;
+                vfs.open_read(&path, kv_vfs::IoMode::Buffered)?.len()?
+            }
+        };
+        Ok(SegmentLine {
+            segment: segment.segment,
+            file: segment.file,
+            bytes,
+            live_bytes: live.get(&segment.segment).copied().unwrap_or_default(),
+            sealed: sealed.is_some(),
+            indexes: sealed.and_then(|info| info.first_index.zip(info.last_index)),
+        })
+    };
+    state.segments.values().map(line).collect()
+}
+
+/// Reads and checks every record of a segment; a running node's open segment up to what is written.
+pub fn verify_segment(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    state: &State,
+    segment: &kv_manifest::SegmentState,
+) -> Result<Verified, StoreError> {
+    let input = segment_input(dir, state, segment);
+    let end = input.sealed.as_ref().map(|summary| summary.end);
+    Ok(kv_vlog::verify_segment(&**vfs, &input.path, &input.identity, end)?)
+}
+
+impl Store {
+    /// The manifest's state now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.changes.state()
+    }
+
+    /// The segments.
+    pub fn segments(&self) -> Result<Vec<SegmentLine>, StoreError> {
+        let Shared { core, changes, .. } = &*self.shared;
+        segment_lines(&core.vfs, &core.dir, &changes.state())
+    }
+
+    /// Reads and checks every record of one segment.
+    pub fn verify_segment(&self, segment: &kv_manifest::SegmentState) -> Result<Verified, StoreError> {
+        let Shared { core, changes, .. } = &*self.shared;
+        verify_segment(&core.vfs, &core.dir, &changes.state(), segment)
+    }
+
+    /// Number, level, bytes and entries of each table.
+    #[must_use]
+    pub fn tables(&self) -> Vec<kv_manifest::TableMeta> {
+        self.shared.core.view().tables.iter().map(|table| table.meta.clone()).collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! What reads see: the memtables and the tables at one moment, replaced as a whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use kv_manifest::TableMeta;
+use kv_vfs::Vfs;
+use kv_vlog::Position;
+
+use crate::error::StoreError;
+use crate::key::{Seq, Slot};
+use crate::memtable::Memtable;
+use crate::table::TableReader;
+
+/// Levels of tables: level 0, whose tables overlap, and level 1, whose tables do not.
+pub(crate) const LEVELS: usize = 2;
+
+/// A table of the current or an earlier version; its file goes when the last user of it does.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub meta: TableMeta,
+    pub reader: Arc<TableReader>,
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+    obsolete: AtomicBool,
+}
+
+impl Table {
+    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>, vfs: Arc<dyn Vfs>, path: PathBuf) -> Self {
+        Self { meta, reader, vfs, path, obsolete: AtomicBool::new(false) }
+    }
+
+    /// Has the file removed once nobody reads it. Call only after the manifest has durably dropped it.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire)
+            && let Err(error) = self.vfs.remove(&self.path)
+        {
+            // Nothing is lost: the next open finds an orphan and removes it.
+            tracing::warn!(%error, "could not remove a table that is no longer needed");
+        }
+    }
+}
+
+/// The tables at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables {
+    /// Level 0: newest first. Deeper levels: by key, disjoint.
+    pub levels: [Vec<Arc<Table>>; LEVELS],
+}
+
+impl Tables {
+    /// Adds a table where it belongs.
+    pub(crate) fn add(&mut self, table: Arc<Table>) {
+        let level = usize::from(table.meta.level);
+        let Some(tables) = self.levels.get_mut(level) else { return };
+        tables.push(table);
+        if level == 0 {
+            tables.sort_by_key(|t| std::cmp::Reverse((t.meta.seq_max, t.meta.id)));
+        } else {
+            tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
+        }
+    }
+
+    /// Takes tables out.
+    pub(crate) fn remove(&mut self, ids: &[u64]) -> Vec<Arc<Table>> {
+        let mut removed = Vec::new();
+        for level in &mut self.levels {
+            level.retain(|table| {
+                let goes = ids.contains(&table.meta.id);
+                if goes {
+                    removed.push(table.clone());
+                }
+                !goes
+            });
+        }
+        removed
+    }
+
+    /// All tables.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.levels.iter().flatten()
+    }
+
+    fn get(&self, key: &[u8], seq: Seq) -> Result<Option<(Seq, Slot)>, StoreError> {
+        let [level0, deeper @ ..] = &self.levels;
+        let holds = |table: &&Arc<Table>| *table.meta.smallest <= *key && key <= &*table.meta.largest;
+        // Level 0 tables hold disjoint ranges of sequence numbers, newest first.
+        for table in level0.iter().filter(holds) {
+            if let Some(found) = table.reader.get(key, seq)? {
+                return Ok(Some(found));
+            }
+        }
+        for level in deeper {
+            let at = level.partition_point(|table| &*table.meta.largest < key);
+            if let Some(table) = level.get(at).filter(holds)
+                && let Some(found) = table.reader.get(key, seq)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A memtable that takes no more writes and waits for its flush.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub memtable: Arc<Memtable>,
+    /// The last entry applied to it.
+    pub last: Position,
+    /// The membership as of that entry.
+    pub membership: Option<(Position, Bytes)>,
+}
+
+/// Everything a read looks at.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub active: Arc<Memtable>,
+    /// Oldest first.
+    pub frozen: Vec<Arc<Frozen>>,
+    pub tables: Arc<Tables>,
+}
+
+impl View {
+    /// The newest version of a key that is not newer than `seq`.
+    pub(crate) fn get(&self, key: &[u8], seq: Seq) -> Result<Option<(Seq, Slot)>, StoreError> {
+        if let Some(found) = self.active.get(key, seq) {
+            return Ok(Some(found));
+        }
+        for frozen in self.frozen.iter().rev() {
+            if let Some(found) = frozen.memtable.get(key, seq) {
+                return Ok(Some(found));
+            }
+        }
+        self.tables.get(key, seq)
+    }
+
+    /// Whether a memtable may hold a version of the key, so that reading it does not touch the disk.
+    pub(crate) fn in_memory(&self, key: &[u8], seq: Seq) -> bool {
+        self.active.get(key, seq).is_some()
+            || self.frozen.iter().any(|frozen| frozen.memtable.get(key, seq).is_some())
+    }
+}

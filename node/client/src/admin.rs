@@ -1,0 +1,99 @@
+//! The calls of an operator.
+
+use std::sync::Arc;
+
+use kv_api::admin::{AdminRequest, AdminResponse, ClusterStatus, SegmentStatus, VerifyReport};
+
+use crate::{
+    Client, Error,
+    client::mismatch,
+    endpoints::{Endpoint, Route},
+    retry::{Failure, Repeat},
+};
+
+/// What an operator asks a node; see [`Client::admin`]. All of it may be repeated.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+    node: Option<String>,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, node: None }
+    }
+
+    /// Asks this node (`host:port`) only. Otherwise: any configured one.
+    #[must_use]
+    pub fn on(self, node: impl Into<String>) -> Self {
+        Self { node: Some(node.into()), ..self }
+    }
+
+    /// The cluster as the node sees it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cluster_status(&self) -> Result<ClusterStatus, Error> {
+        let ask = || AdminRequest::ClusterStatus {};
+        self.call(ask, |response| match response {
+            AdminResponse::ClusterStatus(status) => Some(status),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Segments of the node.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn segments(&self) -> Result<Vec<SegmentStatus>, Error> {
+        let ask = || AdminRequest::Segments {};
+        self.call(ask, |response| match response {
+            AdminResponse::Segments(segments) => Some(segments),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Reads and checks every record of every segment of the node. Takes its time: see [`Client::with_deadline`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn verify(&self) -> Result<VerifyReport, Error> {
+        let ask = || AdminRequest::Verify {};
+        self.call(ask, |response| match response {
+            AdminResponse::Verify(report) => Some(report),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Writes the memtable of the node out as a table now.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn flush(&self) -> Result<(), Error> {
+        let ask = || AdminRequest::Flush {};
+        self.call(ask, |response| match response {
+            AdminResponse::Flush(done) => Some(done),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn call<T>(
+        &self,
+        ask: impl Fn() -> AdminRequest,
+        take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
+    ) -> Result<T, Error> {
+        let until = self.client.until();
+        let core = self.client.core();
+        let route = self.node.clone().map_or(Route::Any, Route::Only);
+        let attempt = async |endpoint: Arc<Endpoint>| {
+            let live = core.connect_admin(&endpoint, until).await?;
+            let response = live.call(ask(), until).await?;
+            Ok::<T, Failure>(take(response).ok_or_else(|| mismatch(&live.endpoint))??)
+        };
+        core.run(&route, Repeat::Read, until, attempt).await
+    }
+}

@@ -1,0 +1,144 @@
+//! Every setting: its type, default, range and effect. The only place that lists them.
+
+use std::path::PathBuf;
+
+use super::spec::{Kind, Section, Spec, section};
+use super::{Address, Cluster, LogLevel};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+section! {
+    /// Everything a node can be told. Valid once [`Settings::validate`] says so.
+    Settings at "", |settings| settings, |settings| settings;
+
+    /// Directory that holds all of the node's data; made where missing. A relative path starts at the
+    /// working directory.
+    data_dir: PathBuf = PathBuf::from("kvnode-data"), Kind::Directory, flag "data-dir";
+    /// Address for clients and other nodes. Port 0 takes a free one.
+    listen: Address = Address::local(7400), Kind::Address, flag "listen";
+    /// Address of the HTTP server: `/livez`, `/readyz`, `/metrics`. Port 0 takes a free one.
+    http: Address = Address::local(7480), Kind::Address, flag "http";
+    /// Number of this node in its cluster.
+    node_id: u64 = 1, Kind::count(1, i64::MAX as u64), flag "node-id";
+    /// Nodes that form a cluster together, started with the same list. Counts only on an empty data
+    /// directory; without it a node forms a cluster of one.
+    initial_cluster: Option<Cluster> = None, Kind::Members, flag "initial-cluster";
+    /// Address of any node of a running cluster that this one is to join.
+    join: Option<Address> = None, Kind::Address, flag "join";
+    /// Speak plaintext on addresses that other machines can reach.
+    insecure_plaintext: bool = false, Kind::Switch, flag "insecure-plaintext";
+    /// How much is logged to standard error: off, error, warn, info, debug or trace. The environment
+    /// variable RUST_LOG, where set, is used instead.
+    log_level: LogLevel = LogLevel::Info, Kind::Level;
+
+    sections {
+        /// What a client may ask for.
+        limits: LimitSettings,
+        /// The storage engine.
+        engine: EngineSettings,
+        /// Consensus.
+        raft: RaftSettings,
+    }
+}
+
+section! {
+    /// What a client may ask for; beyond it there is a typed error, or `Busy`.
+    LimitSettings at "limits.", |settings| &settings.limits, |settings| &mut settings.limits;
+
+    /// Longest key.
+    key_bytes_max: u32 = 64 << 10, Kind::bytes(1, 64 * KIB);
+    /// Longest value, before compression.
+    value_bytes_max: u32 = 64 << 20, Kind::bytes(1, 511 * MIB);
+    /// Longest batch: its keys and values together.
+    batch_bytes_max: u32 = 65 << 20, Kind::bytes(1, 512 * MIB);
+    /// Most operations in a batch, checks included.
+    batch_ops_max: u32 = 65_535, Kind::count(1, 65_535);
+    /// Most keys and values in a page of a scan; a single item may exceed it.
+    page_bytes_max: u32 = 4 << 20, Kind::bytes(1, 512 * MIB);
+    /// Most connections at a time.
+    connections_max: u32 = 1_024, Kind::count(1, 1 << 20);
+    /// Most bytes of requests being worked on at a time; a request of more counts as all of it.
+    in_flight_bytes_max: u64 = 64 * MIB, Kind::bytes(1, TIB);
+}
+
+section! {
+    /// The storage engine.
+    EngineSettings at "engine.", |settings| &settings.engine, |settings| &mut settings.engine;
+
+    /// Values of this length and longer stay in the log's segments, the index pointing there; shorter
+    /// ones are copied into the index.
+    separate_values_from_bytes: u64 = KIB, Kind::bytes(1, MIB);
+    /// Size at which a memtable is written out as a table.
+    memtable_flush_bytes: u64 = 64 * MIB, Kind::bytes(4 * KIB, 16 * GIB);
+    /// Number of entries at which memtables are written out, those waiting counted too.
+    memtable_flush_entries: u64 = 1_000_000, Kind::count(1, 1_000_000_000);
+    /// Log written since the last flush at which the memtable is written out; bounds the time a restart
+    /// takes.
+    log_flush_bytes: u64 = 128 * MIB, Kind::bytes(4 * KIB, TIB);
+    /// Least size of a segment file; it grows with the live data.
+    segment_bytes_min: u64 = 8 * MIB, Kind::bytes(64 * KIB, 2 * GIB);
+    /// Largest size of a segment file; one entry may exceed it.
+    segment_bytes_max: u64 = 128 * MIB, Kind::bytes(64 * KIB, 2 * GIB);
+    /// Most bytes that one write and sync makes durable together; one entry may exceed it. A smaller one
+    /// keeps heartbeats from waiting on slow disks.
+    group_bytes_max: u64 = 4 * MIB, Kind::bytes(4 * KIB, 512 * MIB);
+    /// Memory for the newest log entries, which followers and appliers read first.
+    tail_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
+    /// Compress values and table blocks with zstd where that pays.
+    compression: bool = true, Kind::Switch;
+}
+
+section! {
+    /// Consensus.
+    RaftSettings at "raft.", |settings| &settings.raft, |settings| &mut settings.raft;
+
+    /// Time between two heartbeats of a leader.
+    heartbeat_ms: u64 = 100, Kind::millis(10, 60_000);
+    /// Least time without a leader after which a node stands for election.
+    election_timeout_ms_min: u64 = 500, Kind::millis(20, 600_000);
+    /// Most time without a leader after which a node stands for election.
+    election_timeout_ms_max: u64 = 1_000, Kind::millis(20, 600_000);
+}
+
+impl LimitSettings {
+    /// The limits as clients are told them; the longest frame follows from the others.
+    #[must_use]
+    pub fn wire(&self) -> kv_api::Limits {
+        let mut limits = kv_api::Limits {
+            key_bytes_max: self.key_bytes_max,
+            value_bytes_max: self.value_bytes_max,
+            batch_bytes_max: self.batch_bytes_max,
+            batch_ops_max: self.batch_ops_max,
+            page_bytes_max: self.page_bytes_max,
+            frame_bytes_max: 0,
+        };
+        let whole = limits.frame_bytes_needed().next_multiple_of(MIB);
+        limits.frame_bytes_max = u32::try_from(whole).unwrap_or(u32::MAX);
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_those_of_the_wire() {
+        assert_eq!(LimitSettings::default().wire(), kv_api::Limits::default());
+    }
+
+    #[test]
+    fn the_largest_limits_still_fit_into_a_frame() {
+        let limits = LimitSettings {
+            value_bytes_max: 511 << 20,
+            batch_bytes_max: 512 << 20,
+            page_bytes_max: 512 << 20,
+            ..LimitSettings::default()
+        };
+        Settings { limits: limits.clone(), ..Settings::default() }.validate().unwrap();
+        limits.wire().validate().unwrap();
+    }
+}

@@ -1,0 +1,23 @@
+//! The consensus library behind a thin facade. Only this folder names openraft.
+//!
+//! ```text
+//! service -> RaftNode::write -> openraft -> LogStore::append -> kv-vlog   (durable, then committed)
+//!                                        -> StateMachine::apply -> kv-lsm (pointers only)
+//! ```
+//! Rules that follow from how openraft 0.10 works, each enforced here:
+//! - It replicates an entry when it is submitted, before the leader's own sync. A leader killed in
+//!   between must not resume its term and give the same `(term, index)` to another entry:
+//!   `enable_leader_restore` is off; a sole voter elects itself at start instead.
+//! - Snapshots are virtual and triggered by us, never by its policy.
+//! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
+
+mod error;
+mod log_store;
+mod network;
+mod node;
+mod state_machine;
+mod types;
+
+pub use error::RaftFailure;
+pub use node::{NodeConfig, RaftNode};
+pub use types::{Command, Outcome};

@@ -1,0 +1,149 @@
+//! The footer of a sealed segment: where each of its entries begins.
+//!
+//! ```text
+//! [first index u64][entries u32][terms u32][values u64][value bytes u64]
+//! ([term u64][index u64])*  [crc u32 of all before]
+//! pages of up to 1,024 offsets: [offset u32]*[crc u32]
+//! ```
+//! A lookup reads and verifies one page. A segment that recovery cut has no footer: it is scanned instead.
+
+use crate::field::{Fields, FieldsMut};
+use crate::format::FOOTER_PAGE_ENTRIES;
+use crate::types::Position;
+
+/// What is known of a sealed segment without reading it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Bytes of groups, from the start of the file; the footer's group, if any, begins here.
+    pub end: u64,
+    /// Index of its first entry; `None`: it holds none.
+    pub first_index: Option<u64>,
+    /// Index of its last entry.
+    pub last_index: Option<u64>,
+    /// First entry of each term in this segment.
+    pub terms: Vec<Position>,
+    /// Value records.
+    pub values: u64,
+    /// Bytes of value records.
+    pub value_bytes: u64,
+    /// Sealed by recovery at a torn tail; there is no footer.
+    pub cut: bool,
+}
+
+const FIXED: usize = 32;
+const PAGE_BYTES: usize = FOOTER_PAGE_ENTRIES * 4 + 4;
+
+/// The footer record's body. `offsets` are those of the entries from `first_index` on.
+pub(crate) fn encode(summary: &SegmentSummary, offsets: &[u32]) -> Vec<u8> {
+    let mut f = FieldsMut::default();
+    f.at(0, &summary.first_index.unwrap_or_default().to_le_bytes());
+    f.at(8, &(offsets.len() as u32).to_le_bytes()).at(12, &(summary.terms.len() as u32).to_le_bytes());
+    f.at(16, &summary.values.to_le_bytes()).at(24, &summary.value_bytes.to_le_bytes());
+    let mut out = f.0;
+    for term in &summary.terms {
+        out.extend_from_slice(&term.term.to_le_bytes());
+        out.extend_from_slice(&term.index.to_le_bytes());
+    }
+    seal_from(&mut out, 0);
+    for page in offsets.chunks(FOOTER_PAGE_ENTRIES) {
+        let start = out.len();
+        page.iter().for_each(|offset| out.extend_from_slice(&offset.to_le_bytes()));
+        seal_from(&mut out, start);
+    }
+    out
+}
+
+fn seal_from(out: &mut Vec<u8>, start: usize) {
+    let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// The fixed part and the terms of a footer, and where its pages begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FooterHead {
+    pub first_index: u64,
+    pub entries: u32,
+    pub terms: Vec<Position>,
+    pages_at: usize,
+}
+
+impl FooterHead {
+    /// Reads the head from the start of the body.
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, &'static str> {
+        let head = Self::fields(Fields(body)).ok_or("footer is cut short")?;
+        let crc_at = head.pages_at - 4;
+        if Fields(body).u32(crc_at) != body.get(..crc_at).map(crc32fast::hash) {
+            return Err("checksum of the footer does not match");
+        }
+        Ok(head)
+    }
+
+    fn fields(f: Fields<'_>) -> Option<Self> {
+        let count = f.u32(12)? as usize;
+        let terms_end = FIXED.checked_add(count.checked_mul(16)?)?;
+        let terms = f.slice(FIXED, terms_end - FIXED)?;
+        let term = |t: &[u8]| Some(Position { term: Fields(t).u64(0)?, index: Fields(t).u64(8)? });
+        Some(Self {
+            first_index: f.u64(0)?,
+            entries: f.u32(8)?,
+            terms: terms.chunks_exact(16).map(term).collect::<Option<_>>()?,
+            pages_at: terms_end + 4,
+        })
+    }
+
+    /// Where in the body the page lies that holds entry number `n`, and how long it is.
+    pub(crate) fn page(&self, n: u32) -> (usize, usize) {
+        let page = n as usize / FOOTER_PAGE_ENTRIES;
+        let entries = (self.entries as usize - page * FOOTER_PAGE_ENTRIES).min(FOOTER_PAGE_ENTRIES);
+        (self.pages_at + page * PAGE_BYTES, entries * 4 + 4)
+    }
+
+    /// Offset of entry number `n`, from its page.
+    pub(crate) fn offset_in(page: &[u8], n: u32) -> Result<u32, &'static str> {
+        let (offsets, crc) = page.split_last_chunk::<4>().ok_or("footer page is cut short")?;
+        if crc32fast::hash(offsets) != u32::from_le_bytes(*crc) {
+            return Err("checksum of a footer page does not match");
+        }
+        Fields(offsets).u32(n as usize % FOOTER_PAGE_ENTRIES * 4).ok_or("footer page is cut short")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_offset_comes_back_from_its_page() {
+        let offsets: Vec<u32> = (0..2500).map(|n| n * 77 + 4096).collect();
+        let terms = vec![Position { term: 1, index: 100 }, Position { term: 3, index: 900 }];
+        let summary = SegmentSummary { first_index: Some(100), terms: terms.clone(), ..Default::default() };
+        let body = encode(&summary, &offsets);
+        let head = FooterHead::decode(&body).unwrap();
+        assert_eq!((head.first_index, head.entries, &head.terms), (100, 2500, &terms));
+        for (n, offset) in (0..).zip(&offsets) {
+            let (at, len) = head.page(n);
+            assert_eq!(FooterHead::offset_in(&body[at..at + len], n), Ok(*offset));
+        }
+        let (at, len) = head.page(2499);
+        assert_eq!(at + len, body.len());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed() {
+        let summary = SegmentSummary {
+            first_index: Some(5),
+            terms: vec![Position { term: 1, index: 5 }],
+            ..Default::default()
+        };
+        let body = encode(&summary, &[1, 2, 3]);
+        for bit in 0..body.len() * 8 {
+            let mut flipped = body.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let whole = FooterHead::decode(&flipped).and_then(|head| {
+                let (at, len) = head.page(0);
+                FooterHead::offset_in(flipped.get(at..at + len).ok_or("cut")?, 0)
+            });
+            assert!(whole.is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,705 @@
+//! The log: append, marks, reads. What is appended has its place, and can be read, at once.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_vfs::{Clock, Executor, Gate, Vfs, Wake};
+use parking_lot::Mutex;
+
+use crate::error::VlogError;
+use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
+use crate::header::LogEnd;
+use crate::index::{LogIndex, Place};
+use crate::ledger::Ledger;
+use crate::read::{Files, SegmentFile};
+use crate::record::entry_bytes;
+use crate::recover::Recovered;
+use crate::scan::{Record, ScanEnd, SegmentScanner};
+use crate::tail::{Cached, TailCache};
+use crate::types::{Entry, Op, OpValue, Pointer, Position, Vote};
+use crate::value::StoredValue;
+use crate::writer::Writer;
+
+/// Told when a record is durable, or that it never will be; from the writer's thread, in log order.
+pub type Callback = Box<dyn FnOnce(Result<(), VlogError>) + Send>;
+
+/// Told once, before any callback, that the log has stopped for good. A server ends its process here.
+pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Settings of the log.
+#[derive(Clone)]
+pub struct VlogOptions {
+    /// Cluster the data belongs to.
+    pub cluster_id: [u8; 16],
+    /// Incarnation of the data directory.
+    pub incarnation: u64,
+    /// Raft group.
+    pub group_id: u64,
+    /// Which open of the directory this is; larger than all before.
+    pub epoch: u64,
+    /// A group takes no further entry beyond this many bytes; a larger entry has one of its own. Bounds
+    /// what one sync makes heartbeats wait for. Default 4 MiB.
+    pub group_bytes_max: u32,
+    /// Bytes of written entries kept in memory. Default 16 MiB.
+    pub tail_cache_bytes: usize,
+    /// Values shorter than this many bytes are handed to apply whole. Default 1 KiB.
+    pub inline_below: u64,
+    /// Quiet time after which the last group is named by an empty one. Default 50 ms.
+    pub idle: Duration,
+    /// See [`OnFatal`]. Default: nothing; every later call fails with [`VlogError::Poisoned`].
+    pub on_fatal: OnFatal,
+}
+
+impl Default for VlogOptions {
+    fn default() -> Self {
+        Self {
+            cluster_id: [0; 16],
+            incarnation: 0,
+            group_id: 0,
+            epoch: 1,
+            group_bytes_max: 4 << 20,
+            tail_cache_bytes: 16 << 20,
+            inline_below: 1 << 10,
+            idle: Duration::from_millis(50),
+            on_fatal: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// The last purged entry.
+    pub purged: Option<Position>,
+    /// The last entry, or the purged one where nothing follows it.
+    pub last: Option<Position>,
+}
+
+/// What waits to be written as one group.
+pub(crate) struct Draft {
+    pub segment: u64,
+    pub offset: u64,
+    pub used: u32,
+    pub records: Vec<Pending>,
+    pub callbacks: Vec<Callback>,
+    /// Index after the last entry in this or earlier groups.
+    pub end_next: u64,
+}
+
+/// A record that waits.
+pub(crate) enum Pending {
+    Entry(Arc<Cached>),
+    Vote(Vote),
+    Truncate(u64),
+}
+
+impl Draft {
+    fn new(segment: u64, offset: u64, end_next: u64) -> Self {
+        let (records, callbacks) = (Vec::new(), Vec::new());
+        Self { segment, offset, used: GROUP_HEADER_BYTES, records, callbacks, end_next }
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + round_up(u64::from(self.used))
+    }
+}
+
+struct Inner {
+    index: LogIndex,
+    tail: TailCache,
+    /// Full groups, then the open one.
+    queue: VecDeque<Draft>,
+    open: Draft,
+    vote: Option<Vote>,
+    committed_next: u64,
+    durable_next: u64,
+    waiting_bytes: u64,
+    /// When the segment of the open group is full.
+    target: u64,
+    poisoned: Option<String>,
+    closing: bool,
+    room: Vec<Arc<Gate>>,
+}
+
+/// What the log and its writer share.
+pub(crate) struct Shared {
+    pub options: VlogOptions,
+    inner: Mutex<Inner>,
+    files: Files,
+    ledger_number: AtomicU64,
+}
+
+/// The log of one node. See the crate's documentation for its invariants.
+pub struct Vlog {
+    shared: Arc<Shared>,
+    vfs: Arc<dyn Vfs>,
+    executor: Arc<dyn Executor>,
+    writer: Arc<dyn Wake>,
+    /// Segments without a footer, sealed by recovery.
+    cut: BTreeSet<u64>,
+    /// Offsets of the entries of the cut segment that was scanned last.
+    scanned: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
+}
+
+impl Vlog {
+    /// Starts the log where recovery left it: in a new segment, which the ledger has recorded on return.
+    pub fn start(
+        vfs: Arc<dyn Vfs>,
+        clock: Arc<dyn Clock>,
+        executor: Arc<dyn Executor>,
+        ledger: Arc<dyn Ledger>,
+        options: VlogOptions,
+        recovered: Recovered,
+    ) -> Result<Arc<Self>, VlogError> {
+        let Recovered { end, sealed, mut index, segments, durable, .. } = recovered;
+        let files = Files::default();
+        let mut cut = BTreeSet::new();
+        for segment in &segments {
+            let number = segment.identity.segment;
+            let Some(summary) = segment.sealed.as_ref().or(sealed.as_ref().map(|s| &s.summary)) else {
+                continue;
+            };
+            files.insert(number, SegmentFile::open(&*vfs, segment.path.clone(), summary.end)?);
+            if summary.cut {
+                cut.insert(number);
+            }
+        }
+        let first = segments.last().map_or(1, |segment| segment.identity.segment + 1);
+        index.open(first);
+        let next = index.next_index();
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(Inner {
+                tail: TailCache::new(options.tail_cache_bytes),
+                queue: VecDeque::new(),
+                open: Draft::new(first, u64::from(SEGMENT_HEADER_BYTES), next),
+                vote: end.vote,
+                committed_next: end.committed_next,
+                durable_next: next,
+                waiting_bytes: 0,
+                target: 0,
+                poisoned: None,
+                closing: false,
+                room: Vec::new(),
+                index,
+            }),
+            files,
+            ledger_number: AtomicU64::new(end.ledger_number),
+            options,
+        });
+        let writer =
+            Writer::start(shared.clone(), vfs.clone(), clock, ledger, first, sealed, durable)?;
+        let writer = executor.spawn("vlog-writer", Box::new(writer));
+        Ok(Arc::new(Self { shared, vfs, executor, writer, cut, scanned: Mutex::new(None) }))
+    }
+
+    /// Appends entries that follow the last one, with their values. They can be read on return; the
+    /// callback comes when all of them are durable. How much may wait is bounded by the caller, see
+    /// [`Vlog::waiting_bytes`].
+    pub fn append(&self, entries: Vec<Entry>, callback: Callback) -> Result<(), VlogError> {
+        let mut inner = self.shared.inner.lock();
+        inner.check()?;
+        for entry in entries {
+            let next = inner.index.next_index();
+            assert!(
+                inner.index.last().is_none() || entry.at.index == next,
+                "entry {} appended where {next} comes next",
+                entry.at.index
+            );
+            inner.append(entry, self.shared.options.group_bytes_max);
+        }
+        inner.open.callbacks.push(callback);
+        drop(inner);
+        self.writer.wake();
+        Ok(())
+    }
+
+    /// Records a vote; the callback comes when it is durable.
+    pub fn save_vote(&self, vote: Vote, callback: Callback) -> Result<(), VlogError> {
+        self.mark(Pending::Vote(vote), callback, |inner| inner.vote = Some(vote))
+    }
+
+    /// Makes the entries from `next` on void; the callback comes when that is durable. Reads do not see
+    /// them from now on. Must not reach into what was applied.
+    pub fn truncate(&self, next: u64, callback: Callback) -> Result<(), VlogError> {
+        self.mark(Pending::Truncate(next), callback, |inner| {
+            assert!(next >= inner.committed_next, "truncation to {next} reaches into committed entries");
+            inner.index.truncate(next);
+            inner.tail.truncate(next);
+        })
+    }
+
+    fn mark(
+        &self,
+        pending: Pending,
+        callback: Callback,
+        change: impl FnOnce(&mut Inner),
+    ) -> Result<(), VlogError> {
+        let mut inner = self.shared.inner.lock();
+        inner.check()?;
+        inner.make_room(u64::from(RECORD_HEADER_BYTES), self.shared.options.group_bytes_max);
+        change(&mut inner);
+        inner.open.used += RECORD_HEADER_BYTES;
+        inner.waiting_bytes += u64::from(RECORD_HEADER_BYTES);
+        inner.open.end_next = inner.index.next_index();
+        inner.open.records.push(pending);
+        inner.open.callbacks.push(callback);
+        drop(inner);
+        self.writer.wake();
+        Ok(())
+    }
+
+    /// Notes that entries below `next` are committed. Made durable by the next group, not by itself.
+    pub fn set_committed(&self, next: u64) {
+        let mut inner = self.shared.inner.lock();
+        inner.committed_next = inner.committed_next.max(next);
+    }
+
+    /// Gives up the entries up to and including `at`; the owner makes it durable.
+    pub fn purge(&self, at: Position) {
+        self.shared.inner.lock().index.purge(at);
+    }
+
+    /// Entries below this index are known to be committed.
+    #[must_use]
+    pub fn committed_next(&self) -> u64 {
+        self.shared.inner.lock().committed_next
+    }
+
+    /// Entries below this index are durable.
+    #[must_use]
+    pub fn durable_next(&self) -> u64 {
+        self.shared.inner.lock().durable_next
+    }
+
+    /// The last vote.
+    #[must_use]
+    pub fn vote(&self) -> Option<Vote> {
+        self.shared.inner.lock().vote
+    }
+
+    /// Where the log begins and ends.
+    #[must_use]
+    pub fn state(&self) -> LogState {
+        let inner = self.shared.inner.lock();
+        LogState { purged: inner.index.purged(), last: inner.index.last() }
+    }
+
+    /// First entry of each term between two entries, which are both given themselves; without reading.
+    #[must_use]
+    pub fn term_starts(&self, first: u64, last: u64) -> Vec<Position> {
+        self.shared.inner.lock().index.term_starts(first, last)
+    }
+
+    /// The segment that recovery must scan from, if everything below `next` is in tables: the one that
+    /// holds the entry `next`, as far as the owner has recorded it.
+    #[must_use]
+    pub fn replay_segment(&self, next: u64) -> u64 {
+        let place = {
+            let inner = self.shared.inner.lock();
+            inner.index.place(next).map_or(inner.open.segment, |place| match place {
+                Place::At(segment, _) | Place::InSealed(segment, _) => segment,
+            })
+        };
+        place.min(self.shared.files.newest())
+    }
+
+    /// Bytes appended and not yet durable.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.shared.inner.lock().waiting_bytes
+    }
+
+    /// Blocks until fewer than `bytes` wait to be written.
+    pub fn wait_room(&self, bytes: u64) -> Result<(), VlogError> {
+        loop {
+            let gate = {
+                let mut inner = self.shared.inner.lock();
+                inner.check()?;
+                if inner.waiting_bytes < bytes {
+                    return Ok(());
+                }
+                let gate = Arc::new(Gate::default());
+                inner.room.push(gate.clone());
+                gate
+            };
+            self.executor.wait(&gate);
+        }
+    }
+
+    /// Blocks until all that was appended before is durable.
+    pub fn wait_durable(&self) -> Result<(), VlogError> {
+        let gate = Arc::new(Gate::default());
+        {
+            let mut inner = self.shared.inner.lock();
+            inner.check()?;
+            if inner.waiting_bytes == 0 {
+                return Ok(());
+            }
+            let opened = gate.clone();
+            // Whatever is being written ends before the open group does: groups go in order.
+            inner.open.callbacks.push(Box::new(move |_| opened.open()));
+        }
+        self.writer.wake();
+        self.executor.wait(&gate);
+        self.shared.inner.lock().check()
+    }
+
+    /// Tells the log the owner's durable count; it is named on disk within the idle time.
+    pub fn note_ledger(&self, number: u64) {
+        self.shared.note_ledger(number);
+        self.writer.wake();
+    }
+
+    /// Writes what waits, seals the last segment and stops. Later calls fail.
+    pub fn close(&self) -> Result<(), VlogError> {
+        self.shared.inner.lock().closing = true;
+        self.writer.wake();
+        self.writer.join();
+        self.shared.outcome()
+    }
+
+    /// Entries of `range` from its start, until they hold `bytes_max` bytes: at least one, if the log
+    /// holds the first. With `values`, as they were appended; else as apply wants them, large values as
+    /// pointers. Stops at the end of the log; [`VlogError::Purged`] if the start is below it.
+    pub fn entries(
+        &self,
+        range: Range<u64>,
+        bytes_max: u64,
+        values: bool,
+    ) -> Result<Vec<Entry>, VlogError> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for index in range {
+            if !entries.is_empty() && bytes >= bytes_max {
+                break;
+            }
+            let Some(cached) = self.entry(index)? else { break };
+            bytes += u64::from(cached.bytes);
+            entries.push(if values {
+                cached.entry.clone()
+            } else {
+                cached.pointers(self.shared.options.inline_below)
+            });
+        }
+        Ok(entries)
+    }
+
+    fn entry(&self, index: u64) -> Result<Option<Arc<Cached>>, VlogError> {
+        let place = {
+            let inner = self.shared.inner.lock();
+            if let Some(cached) = inner.tail.get(index) {
+                return Ok(Some(cached.clone()));
+            }
+            if index < inner.index.first_readable() {
+                return Err(VlogError::Purged { index });
+            }
+            match inner.index.place(index) {
+                Some(place) => place,
+                None => return Ok(None),
+            }
+        };
+        let (segment, offset) = match place {
+            Place::At(segment, offset) => (segment, offset),
+            Place::InSealed(segment, number) => (segment, self.sealed_offset(segment, number)?),
+        };
+        let file = self.file(segment)?;
+        let (entry, bytes) = file.entry(offset)?;
+        if entry.at.index != index {
+            let why = format!("misdirected read: entry {} where {index} should be", entry.at.index);
+            return Err(file.corruption(u64::from(offset), why));
+        }
+        Ok(Some(Arc::new(Cached { entry, segment, offset, bytes })))
+    }
+
+    fn sealed_offset(&self, segment: u64, number: u32) -> Result<u32, VlogError> {
+        let file = self.file(segment)?;
+        // The footer of a sealed segment begins where its groups end.
+        let end = file.written();
+        if !self.cut.contains(&segment) {
+            return file.footer_offset(end, number);
+        }
+        let offsets = self.scan_offsets(segment, &file, end)?;
+        let missing = || file.corruption(end, "the cut segment does not hold the entry");
+        offsets.get(number as usize).copied().ok_or_else(missing)
+    }
+
+    /// Entry offsets of a cut segment, which has no footer; remembers those of the last one asked for.
+    fn scan_offsets(&self, segment: u64, file: &SegmentFile, end: u64) -> Result<Arc<Vec<u32>>, VlogError> {
+        let mut scanned = self.scanned.lock();
+        if let Some((of, offsets)) = &*scanned
+            && *of == segment
+        {
+            return Ok(offsets.clone());
+        }
+        let mut index = LogIndex::default();
+        index.open(segment);
+        let mut scanner = SegmentScanner::open(&*self.vfs, &file.path, Some(end))?;
+        loop {
+            match scanner.next_group()? {
+                Ok(found) => {
+                    for (offset, _, record) in found.records {
+                        match record {
+                            Record::Entry(entry, _) => index.push(segment, offset, &entry),
+                            Record::Truncate(next) => index.truncate(next),
+                            Record::Vote(_) | Record::Footer => {}
+                        }
+                    }
+                }
+                Err(ScanEnd::Complete { .. }) => break,
+                Err(ScanEnd::Broken { offset, why }) => return Err(file.corruption(offset, why)),
+            }
+        }
+        let offsets = Arc::new(index.offsets(segment).to_vec());
+        *scanned = Some((segment, offsets.clone()));
+        Ok(offsets)
+    }
+
+    fn file(&self, segment: u64) -> Result<Arc<SegmentFile>, VlogError> {
+        self.shared.files.get(segment).ok_or_else(|| VlogError::Corruption {
+            file: format!("segment {segment}"),
+            offset: 0,
+            why: "a pointer names this segment, but there is none".into(),
+        })
+    }
+
+    /// The value that a pointer names, as stored; fails unless the record holds this key and version.
+    pub fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<StoredValue, VlogError> {
+        match self.unwritten(pointer)? {
+            Some(value) => Ok(value),
+            None => self.file(pointer.segment)?.value(pointer, key, seq),
+        }
+    }
+
+    /// A part of a value, uncompressed; `range` lies within the value. Reads only the chunks it touches.
+    pub fn value_range(
+        &self,
+        pointer: Pointer,
+        key: &[u8],
+        seq: u64,
+        range: Range<u64>,
+    ) -> Result<Bytes, VlogError> {
+        let file = self.file(pointer.segment);
+        if self.unwritten(pointer)?.is_none()
+            && let Some(part) = file?.value_range(pointer, key, seq, range.clone())?
+        {
+            return Ok(part);
+        }
+        let whole = self.decoded(pointer, key, seq)?;
+        let end = (range.end as usize).min(whole.len());
+        Ok(whole.slice((range.start as usize).min(end)..end))
+    }
+
+    /// The value that a pointer names, uncompressed.
+    pub fn decoded(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<Bytes, VlogError> {
+        self.value(pointer, key, seq)?.decode().map_err(|why| VlogError::Corruption {
+            file: format!("segment {}", pointer.segment),
+            offset: u64::from(pointer.offset),
+            why,
+        })
+    }
+
+    /// A value that is applied but not yet written: only in memory.
+    fn unwritten(&self, pointer: Pointer) -> Result<Option<StoredValue>, VlogError> {
+        let end = u64::from(pointer.offset) + u64::from(pointer.length);
+        let written = |file: Option<Arc<SegmentFile>>| file.is_some_and(|file| end <= file.written());
+        if written(self.shared.files.get(pointer.segment)) {
+            return Ok(None);
+        }
+        match self.shared.inner.lock().tail.find(pointer) {
+            Some(Op::Put { value: OpValue::Full(value), .. }) => Ok(Some(value)),
+            // Written and let go between the two looks.
+            _ if written(self.shared.files.get(pointer.segment)) => Ok(None),
+            _ => Err(VlogError::Corruption {
+                file: format!("segment {}", pointer.segment),
+                offset: u64::from(pointer.offset),
+                why: "a pointer names bytes beyond the segment's end".into(),
+            }),
+        }
+    }
+}
+
+impl Inner {
+    fn check(&self) -> Result<(), VlogError> {
+        match &self.poisoned {
+            Some(why) => Err(VlogError::Poisoned { why: why.clone() }),
+            None if self.closing => Err(VlogError::Poisoned { why: "the log is closed".into() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the entry its place in the open group.
+    fn append(&mut self, entry: Entry, group_bytes_max: u32) {
+        let bytes = entry_bytes(&entry);
+        self.make_room(bytes, group_bytes_max);
+        let offset = self.open.offset as u32 + self.open.used;
+        let segment = self.open.segment;
+        self.index.push(segment, offset, &entry);
+        let cached = Arc::new(Cached { entry, segment, offset, bytes: bytes as u32 });
+        self.tail.push(cached.clone());
+        self.open.used += bytes as u32;
+        self.open.end_next = self.index.next_index();
+        self.open.records.push(Pending::Entry(cached));
+        self.waiting_bytes += bytes;
+    }
+
+    /// Closes the open group if a record of this length does not fit, or belongs into the next segment.
+    fn make_room(&mut self, bytes: u64, group_bytes_max: u32) {
+        let empty = self.open.records.is_empty();
+        let end = self.open.offset + round_up(u64::from(self.open.used) + bytes);
+        let segment_is_empty = empty && self.open.offset == u64::from(SEGMENT_HEADER_BYTES);
+        let roll = end > self.target && !segment_is_empty;
+        let full = u64::from(self.open.used) + bytes > u64::from(group_bytes_max);
+        if !roll && (empty || !full) {
+            return;
+        }
+        let (segment, offset) = if roll {
+            self.index.open(self.open.segment + 1);
+            (self.open.segment + 1, u64::from(SEGMENT_HEADER_BYTES))
+        } else {
+            (self.open.segment, self.open.end())
+        };
+        self.replace_open(segment, offset);
+    }
+
+    /// Begins a new open group there; the old one, unless it is empty, waits to be written.
+    fn replace_open(&mut self, segment: u64, offset: u64) {
+        let next = self.index.next_index();
+        let mut old = std::mem::replace(&mut self.open, Draft::new(segment, offset, next));
+        if old.records.is_empty() {
+            self.open.callbacks.append(&mut old.callbacks);
+        } else {
+            self.queue.push_back(old);
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn take_draft(&self) -> Option<Draft> {
+        let mut inner = self.inner.lock();
+        if inner.queue.is_empty() && !inner.open.records.is_empty() {
+            let (segment, offset) = (inner.open.segment, inner.open.end());
+            inner.replace_open(segment, offset);
+        }
+        inner.queue.pop_front()
+    }
+
+    /// A block for an empty group at the end of the active segment, unless something waits there.
+    pub(crate) fn reserve_block(&self, segment: u64) -> Option<(u64, u64)> {
+        let mut inner = self.inner.lock();
+        if !inner.queue.is_empty() || !inner.open.records.is_empty() || inner.open.segment != segment {
+            return None;
+        }
+        let offset = inner.open.offset;
+        inner.open.offset = inner.open.end();
+        Some((offset, inner.open.end_next))
+    }
+
+    /// The committed index as a group that ends at `end_next` may name it.
+    pub(crate) fn committed_within(&self, end_next: u64) -> u64 {
+        self.inner.lock().committed_next.min(end_next)
+    }
+
+    /// Notes that a group of so many bytes is durable, and entries below `next` with it. Returns the
+    /// callbacks that waited for no record of their own, if nothing waits any more.
+    pub(crate) fn durable(&self, next: u64, used: u32) -> Vec<Callback> {
+        let mut inner = self.inner.lock();
+        inner.durable_next = next;
+        inner.waiting_bytes -= u64::from(used - GROUP_HEADER_BYTES);
+        inner.tail.shrink(next);
+        inner.room.drain(..).for_each(|gate| gate.open());
+        if inner.waiting_bytes == 0 { std::mem::take(&mut inner.open.callbacks) } else { Vec::new() }
+    }
+
+    pub(crate) fn with_index<T>(&self, f: impl FnOnce(&LogIndex) -> T) -> T {
+        f(&self.inner.lock().index)
+    }
+
+    /// Where the log stands, as far as it is durable: for the header of a new segment.
+    pub(crate) fn end(&self) -> LogEnd {
+        let inner = self.inner.lock();
+        LogEnd {
+            vote: inner.vote,
+            last: inner.index.last(),
+            committed_next: inner.committed_next.min(inner.durable_next),
+            purged: inner.index.purged(),
+            ledger_number: self.ledger_number(),
+        }
+    }
+
+    pub(crate) fn set_target(&self, bytes: u64) {
+        self.inner.lock().target = bytes;
+    }
+
+    /// Makes a new segment readable and forgets what the footer of the old one holds.
+    pub(crate) fn installed(&self, segment: u64, reader: Arc<SegmentFile>, old: Option<(u64, u64)>) {
+        self.files.insert(segment, reader);
+        if let Some((old, end)) = old {
+            if let Some(file) = self.files.get(old) {
+                file.set_written(end);
+            }
+            self.inner.lock().index.seal(old);
+        }
+    }
+
+    pub(crate) fn ledger_number(&self) -> u64 {
+        self.ledger_number.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_ledger(&self, number: u64) {
+        self.ledger_number.fetch_max(number, Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.inner.lock().closing
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.inner.lock().poisoned.is_some()
+    }
+
+    /// What callbacks are told.
+    pub(crate) fn outcome(&self) -> Result<(), VlogError> {
+        match &self.inner.lock().poisoned {
+            Some(why) => Err(VlogError::Poisoned { why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn poison(&self, error: &VlogError) {
+        let why = error.to_string();
+        {
+            let mut inner = self.inner.lock();
+            if inner.poisoned.is_some() {
+                return;
+            }
+            inner.poisoned = Some(why.clone());
+        }
+        (self.options.on_fatal)(&why);
+    }
+
+    /// Tells everything that waits that it will never be durable.
+    pub(crate) fn fail_waiting(&self) {
+        let (drafts, room) = {
+            let mut inner = self.inner.lock();
+            let (segment, offset) = (inner.open.segment, inner.open.offset);
+            let next = inner.index.next_index();
+            let open = std::mem::replace(&mut inner.open, Draft::new(segment, offset, next));
+            let mut drafts: Vec<Draft> = inner.queue.drain(..).collect();
+            drafts.push(open);
+            (drafts, std::mem::take(&mut inner.room))
+        };
+        for callback in drafts.into_iter().flat_map(|draft| draft.callbacks) {
+            callback(self.outcome());
+        }
+        room.into_iter().for_each(|gate| gate.open());
+    }
+}
+
+impl std::fmt::Debug for Vlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vlog").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

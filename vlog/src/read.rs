@@ -1,0 +1,179 @@
+//! Reading entries and values back from segment files. Everything is verified on every read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use kv_vfs::{File, IoMode, Vfs};
+use parking_lot::RwLock;
+
+use crate::error::VlogError;
+use crate::footer::FooterHead;
+use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::group::GroupHeader;
+use crate::record::{self, OpHeader, Parsed};
+use crate::types::{Entry, Op, OpValue, Pointer};
+use crate::value::{Codec, StoredValue, chunk_head_len, parse_chunks, value_crc};
+
+/// Read first when the length of a record is not known: most small entries are whole in it.
+const FIRST_READ_BYTES: usize = 4 << 10;
+
+/// A segment file, open for reading.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    pub path: PathBuf,
+    file: Arc<dyn File>,
+    /// Bytes of groups that are written; reads beyond it go to the tail cache. Does not say durable.
+    written: AtomicU64,
+}
+
+impl SegmentFile {
+    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, written: u64) -> Result<Arc<Self>, VlogError> {
+        let file = vfs.open_read(&path, IoMode::Buffered)?;
+        Ok(Arc::new(Self { path, file, written: AtomicU64::new(written) }))
+    }
+
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_written(&self, to: u64) {
+        self.written.store(to, Ordering::Release);
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Result<Bytes, VlogError> {
+        let mut bytes = vec![0; len];
+        let got = self.file.read_at(&mut bytes, offset)?;
+        if got < len {
+            let why = format!("{len} bytes wanted, the file ends after {got}");
+            return Err(self.corruption(offset, why));
+        }
+        Ok(Bytes::from(bytes))
+    }
+
+    pub(crate) fn corruption(&self, offset: u64, why: impl Into<String>) -> VlogError {
+        VlogError::corruption(&self.path, offset, why)
+    }
+
+    /// The entry whose record begins at `offset`.
+    pub(crate) fn entry(&self, offset: u32) -> Result<(Entry, u32), VlogError> {
+        let at = u64::from(offset);
+        let room = self.written().saturating_sub(at) as usize;
+        let mut bytes = self.read(at, room.min(FIRST_READ_BYTES))?;
+        let length = record::peek(&bytes).map_or(0, |(length, _)| length as usize);
+        if length < RECORD_HEADER_BYTES as usize || length > room {
+            return Err(self.corruption(at, "record length makes no sense"));
+        }
+        if length > bytes.len() {
+            bytes = self.read(at, length)?;
+        }
+        match record::parse(&bytes).map_err(|why| self.corruption(at, why))?.0 {
+            Parsed::Entry(entry, _) => Ok((entry, length as u32)),
+            _ => Err(self.corruption(at, "the record is no log entry")),
+        }
+    }
+
+    /// The value record that the pointer names, whole.
+    pub(crate) fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<StoredValue, VlogError> {
+        let at = u64::from(pointer.offset);
+        let bytes = self.read(at, pointer.length as usize)?;
+        let (header, op) = record::parse_op(&bytes).map_err(|why| self.corruption(at, why))?;
+        if header.record_bytes() != u64::from(pointer.length) {
+            return Err(self.corruption(at, "the value record has another length than its pointer"));
+        }
+        match op {
+            Op::Put { key: found, value: OpValue::Full(value) } if found == key && header.seq == seq => {
+                Ok(value)
+            }
+            _ => Err(self.corruption(at, "misdirected read: the record holds another key or version")),
+        }
+    }
+
+    /// `length` bytes of a chunked value from `offset` on: only the chunks they touch are read. `None`
+    /// where the value is not chunked.
+    pub(crate) fn value_range(
+        &self,
+        pointer: Pointer,
+        key: &[u8],
+        seq: u64,
+        range: std::ops::Range<u64>,
+    ) -> Result<Option<Bytes>, VlogError> {
+        let at = u64::from(pointer.offset);
+        let fixed = OP_HEADER_BYTES as usize + key.len();
+        let first = self.read(at, (fixed + 8).min(pointer.length as usize))?;
+        let (header, found) = OpHeader::decode(&first).map_err(|why| self.corruption(at, why))?;
+        if found != key || header.seq != seq || header.record_bytes() != u64::from(pointer.length) {
+            return Err(self.corruption(at, "misdirected read: the record holds another key or version"));
+        }
+        if header.codec != Codec::Chunked as u8 {
+            return Ok(None);
+        }
+        let head_len = first.get(fixed..).and_then(chunk_head_len).unwrap_or_default();
+        if head_len > header.stored_bytes as usize {
+            return Err(self.corruption(at, "chunk table is longer than the value"));
+        }
+        let head = self.read(at + fixed as u64, head_len)?;
+        if value_crc(key, Codec::Chunked, header.value_bytes, &head) != header.value_crc {
+            return Err(self.corruption(at, "checksum of the chunk table does not match"));
+        }
+        let chunks =
+            parse_chunks(&head, header.value_bytes).map_err(|why| self.corruption(at, why))?;
+        let body_at = at + (fixed + head_len) as u64;
+        let mut out = Vec::with_capacity((range.end - range.start) as usize);
+        for chunk in chunks {
+            let chunk_range = chunk.value_offset..chunk.value_offset + chunk.value_bytes as u64;
+            if chunk_range.end <= range.start || chunk_range.start >= range.end {
+                continue;
+            }
+            let chunk_at = body_at + chunk.at as u64;
+            let stored = self.read(chunk_at, chunk.stored)?;
+            let raw = chunk.unpack_alone(&stored).map_err(|why| self.corruption(chunk_at, why))?;
+            let from = range.start.saturating_sub(chunk_range.start) as usize;
+            let to = (range.end.min(chunk_range.end) - chunk_range.start) as usize;
+            out.extend_from_slice(raw.get(from..to).unwrap_or_default());
+        }
+        Ok(Some(Bytes::from(out)))
+    }
+
+    /// Offset of entry number `n` of a sealed segment, from the footer behind `end`.
+    pub(crate) fn footer_offset(&self, end: u64, n: u32) -> Result<u32, VlogError> {
+        let bad = |why: &str| self.corruption(end, why.to_string());
+        let group = self.read(end, GROUP_HEADER_BYTES as usize)?;
+        GroupHeader::decode(&group).map_err(bad)?;
+        let body_at = end + u64::from(GROUP_HEADER_BYTES + RECORD_HEADER_BYTES);
+        // Fixed part first: it says how long the terms are.
+        let fixed = self.read(body_at, 32)?;
+        let terms = fixed.get(12..16).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let room = self.file.len()?.saturating_sub(body_at);
+        let head_len = (u64::from(terms) * 16 + 36).min(room);
+        let head = FooterHead::decode(&self.read(body_at, head_len as usize)?).map_err(bad)?;
+        if n >= head.entries {
+            return Err(bad("the footer does not hold the entry"));
+        }
+        let (page_at, page_len) = head.page(n);
+        FooterHead::offset_in(&self.read(body_at + page_at as u64, page_len)?, n).map_err(bad)
+    }
+}
+
+/// The files of all segments, by logical segment.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    files: RwLock<BTreeMap<u64, Arc<SegmentFile>>>,
+}
+
+impl Files {
+    pub(crate) fn insert(&self, segment: u64, file: Arc<SegmentFile>) {
+        self.files.write().insert(segment, file);
+    }
+
+    pub(crate) fn get(&self, segment: u64) -> Option<Arc<SegmentFile>> {
+        self.files.read().get(&segment).cloned()
+    }
+
+    /// The newest segment that is recorded; 0: none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.files.read().keys().next_back().copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,315 @@
+//! Records: entries, votes and truncate marks, as they stand in a group.
+//!
+//! Lengths are known before a byte is written: positions are assigned when an entry is appended, its
+//! bytes are made when its group is written.
+
+use bytes::Bytes;
+use kv_vfs::AlignedBuf;
+
+use crate::field::{Fields, FieldsMut};
+use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES, RECORD_HEADER_BYTES, kind, op, payload};
+use crate::header::{decode_vote, encode_vote};
+use crate::types::{Entry, Expect, Op, OpValue, Payload, Position, Vote, seq_of};
+use crate::value::StoredValue;
+
+/// Length of the entry's record.
+pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
+    let body = match &entry.payload {
+        Payload::Blank => 0,
+        Payload::Membership(blob) => blob.len() as u64,
+        Payload::Ops(ops) => ops.iter().map(op_bytes).sum(),
+    };
+    u64::from(RECORD_HEADER_BYTES) + body
+}
+
+/// Length of an operation's record: of a value record, for a put.
+pub(crate) fn op_bytes(op: &Op) -> u64 {
+    let value = match op {
+        Op::Put { value: OpValue::Full(value), .. } => value.stored_bytes() as u64,
+        Op::Put { value: OpValue::At { pointer, .. }, .. } => return u64::from(pointer.length),
+        Op::Delete { .. } | Op::Check { .. } => 0,
+    };
+    u64::from(OP_HEADER_BYTES) + op.key().len() as u64 + value
+}
+
+/// Appends the entry's record; returns its checksum. Values must be full: a pointer is an error of ours.
+pub(crate) fn put_entry(out: &mut AlignedBuf, entry: &Entry) -> u32 {
+    let ops = entry.payload.ops();
+    let (payload_kind, blob): (u8, &[u8]) = match &entry.payload {
+        Payload::Blank => (payload::BLANK, &[]),
+        Payload::Ops(_) => (payload::OPS, &[]),
+        Payload::Membership(blob) => (payload::MEMBERSHIP, blob),
+    };
+    let mut head = FieldsMut::default();
+    head.at(0, &[kind::ENTRY, payload_kind]).at(2, &(ops.len() as u16).to_le_bytes());
+    head.at(4, &(entry_bytes(entry) as u32).to_le_bytes()).at(8, &[0; 8]);
+    head.at(16, &entry.at.term.to_le_bytes()).at(24, &entry.at.index.to_le_bytes());
+    let op_heads: Vec<Vec<u8>> = (0u16..).zip(ops).map(|(n, op)| op_header(op, entry.at.index, n)).collect();
+    let crc = record_crc(&head.0, op_heads.iter().map(|h| Fields(h).u32(0).unwrap_or_default()), blob);
+    out.extend_from_slice(&with_crc(head.0, crc));
+    out.extend_from_slice(blob);
+    for (head, op) in op_heads.iter().zip(ops) {
+        out.extend_from_slice(head);
+        out.extend_from_slice(op.key());
+        if let Op::Put { value: OpValue::Full(value), .. } = op {
+            out.extend_from_slice(&value.head);
+            out.extend_from_slice(&value.body);
+        }
+    }
+    crc
+}
+
+/// Appends a vote; returns its checksum.
+pub(crate) fn put_vote(out: &mut AlignedBuf, vote: Vote) -> u32 {
+    let (flags, bytes) = encode_vote(Some(vote));
+    put_mark(out, kind::VOTE, flags, &bytes)
+}
+
+/// Appends a mark that entries from `next` on are void; returns its checksum.
+pub(crate) fn put_truncate(out: &mut AlignedBuf, next: u64) -> u32 {
+    let mut bytes = [0; 16];
+    bytes.split_at_mut(8).0.copy_from_slice(&next.to_le_bytes());
+    put_mark(out, kind::TRUNCATE, 0, &bytes)
+}
+
+fn put_mark(out: &mut AlignedBuf, kind: u8, flags: u8, bytes: &[u8; 16]) -> u32 {
+    let mut head = FieldsMut::default();
+    head.at(0, &[kind, flags, 0, 0]).at(4, &RECORD_HEADER_BYTES.to_le_bytes());
+    head.at(8, &[0; 8]).at(16, bytes);
+    let crc = record_crc(&head.0, std::iter::empty(), &[]);
+    out.extend_from_slice(&with_crc(head.0, crc));
+    crc
+}
+
+/// Appends the footer's record; returns its checksum.
+pub(crate) fn put_footer(out: &mut AlignedBuf, body: &[u8]) -> u32 {
+    let mut head = FieldsMut::default();
+    let length = RECORD_HEADER_BYTES + body.len() as u32;
+    head.at(0, &[kind::FOOTER, 0, 0, 0]).at(4, &length.to_le_bytes()).at(8, &[0; 24]);
+    let crc = record_crc(&head.0, std::iter::empty(), body);
+    out.extend_from_slice(&with_crc(head.0, crc));
+    out.extend_from_slice(body);
+    crc
+}
+
+/// Checksum of a record: its header without the checksum field, the checksums of its operations' headers
+/// (which cover keys and, through the value checksums, values) and its blob.
+fn record_crc(head: &[u8], ops: impl Iterator<Item = u32>, blob: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    let f = Fields(head);
+    crc.update(f.slice(0, 8).unwrap_or_default());
+    crc.update(f.slice(12, RECORD_HEADER_BYTES as usize - 12).unwrap_or_default());
+    ops.for_each(|op| crc.update(&op.to_le_bytes()));
+    crc.update(blob);
+    crc.finalize()
+}
+
+fn with_crc(mut head: Vec<u8>, crc: u32) -> Vec<u8> {
+    if let Some(place) = head.get_mut(8..12) {
+        place.copy_from_slice(&crc.to_le_bytes());
+    }
+    head
+}
+
+fn op_header(op: &Op, index: u64, number: u16) -> Vec<u8> {
+    let (kind, codec, stored, value_bytes, value_crc) = match op {
+        Op::Put { value: OpValue::Full(v), .. } => {
+            (op::PUT, v.codec as u8, v.stored_bytes() as u32, v.value_bytes, v.crc)
+        }
+        Op::Put { value: OpValue::At { .. }, .. } => {
+            unreachable!("an entry that is appended carries its values")
+        }
+        Op::Delete { .. } => (op::DELETE, 0, 0, 0, 0),
+        Op::Check { expect: Expect::Absent, .. } => (op::CHECK_ABSENT, 0, 0, 0, 0),
+        Op::Check { expect: Expect::Seq(seq), .. } => (op::CHECK_SEQ, 0, 0, *seq, 0),
+    };
+    let key = op.key();
+    let mut f = FieldsMut::default();
+    f.at(0, &[0; 4]).at(4, &[kind, codec, 0, 0]).at(8, &(key.len() as u32).to_le_bytes());
+    f.at(12, &stored.to_le_bytes()).at(16, &value_bytes.to_le_bytes());
+    f.at(24, &seq_of(index, number).to_le_bytes()).at(32, &value_crc.to_le_bytes()).at(36, &[0; 4]);
+    let crc = op_crc(&f.0, key);
+    if let Some(place) = f.0.get_mut(0..4) {
+        place.copy_from_slice(&crc.to_le_bytes());
+    }
+    f.0
+}
+
+fn op_crc(head: &[u8], key: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(head.get(4..OP_HEADER_BYTES as usize).unwrap_or_default());
+    crc.update(key);
+    crc.finalize()
+}
+
+/// Header of an operation, read back and verified with its key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpHeader {
+    pub crc: u32,
+    pub kind: u8,
+    pub codec: u8,
+    pub key_bytes: u32,
+    pub stored_bytes: u32,
+    pub value_bytes: u64,
+    pub seq: u64,
+    pub value_crc: u32,
+}
+
+impl OpHeader {
+    /// Reads the header and the key from the start of `bytes`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), String> {
+        let f = Fields(bytes);
+        let header = Self::fields(f).ok_or("operation is cut short")?;
+        if header.key_bytes as usize > KEY_BYTES_MAX {
+            return Err("key length makes no sense".into());
+        }
+        let key =
+            f.slice(OP_HEADER_BYTES as usize, header.key_bytes as usize).ok_or("operation is cut short")?;
+        if op_crc(bytes, key) != header.crc {
+            return Err("checksum of an operation's header does not match".into());
+        }
+        Ok((header, key))
+    }
+
+    fn fields(f: Fields<'_>) -> Option<Self> {
+        Some(Self {
+            crc: f.u32(0)?,
+            kind: f.u8(4)?,
+            codec: f.u8(5)?,
+            key_bytes: f.u32(8)?,
+            stored_bytes: f.u32(12)?,
+            value_bytes: f.u64(16)?,
+            seq: f.u64(24)?,
+            value_crc: f.u32(32)?,
+        })
+    }
+
+    /// Length of the whole record.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        u64::from(OP_HEADER_BYTES) + u64::from(self.key_bytes) + u64::from(self.stored_bytes)
+    }
+}
+
+/// A record read back from a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// An entry with its values, and the offset of each operation within the record.
+    Entry(Entry, Vec<u32>),
+    Vote(Vote),
+    /// Entries from this index on are void.
+    Truncate(u64),
+    /// Body of a footer.
+    Footer(Bytes),
+}
+
+/// Length and checksum of the record that begins `bytes`, unverified.
+pub(crate) fn peek(bytes: &[u8]) -> Option<(u32, u32)> {
+    Some((Fields(bytes).u32(4)?, Fields(bytes).u32(8)?))
+}
+
+/// Reads and verifies the record at the start of `bytes`; values are slices of `bytes`.
+pub(crate) fn parse(bytes: &Bytes) -> Result<(Parsed, u32), String> {
+    let f = Fields(bytes);
+    let (length, crc) = peek(bytes).ok_or("record is cut short")?;
+    if length < RECORD_HEADER_BYTES || length as usize > bytes.len() {
+        return Err("record length makes no sense".into());
+    }
+    let record = bytes.slice(..length as usize);
+    let head = f.slice(0, RECORD_HEADER_BYTES as usize).ok_or("record is cut short")?;
+    let body = record.slice(RECORD_HEADER_BYTES as usize..);
+    let byte = |at| f.u8(at).unwrap_or_default();
+    let word = |at| f.u64(at).unwrap_or_default();
+    let (parsed, expected) = match byte(0) {
+        kind::ENTRY => {
+            let at = Position { term: word(16), index: word(24) };
+            parse_entry(byte(1), f.u16(2).unwrap_or_default(), at, head, &body)?
+        }
+        kind::VOTE => {
+            let vote = decode_vote(byte(1), f.slice(16, 16).unwrap_or_default()).ok_or("empty vote")?;
+            (Parsed::Vote(vote), record_crc(head, std::iter::empty(), &[]))
+        }
+        kind::TRUNCATE => (Parsed::Truncate(word(16)), record_crc(head, std::iter::empty(), &[])),
+        kind::FOOTER => {
+            let crc = record_crc(head, std::iter::empty(), &body);
+            (Parsed::Footer(body), crc)
+        }
+        other => return Err(format!("unknown record kind {other}: written by a newer version, or damaged")),
+    };
+    if expected != crc {
+        return Err("checksum of the record does not match".into());
+    }
+    Ok((parsed, crc))
+}
+
+fn parse_entry(
+    payload_kind: u8,
+    count: u16,
+    at: Position,
+    head: &[u8],
+    body: &Bytes,
+) -> Result<(Parsed, u32), String> {
+    let (payload, offsets, crc) = match payload_kind {
+        payload::BLANK => (Payload::Blank, Vec::new(), record_crc(head, std::iter::empty(), &[])),
+        payload::MEMBERSHIP => {
+            let crc = record_crc(head, std::iter::empty(), body);
+            (Payload::Membership(body.clone()), Vec::new(), crc)
+        }
+        payload::OPS => {
+            let (ops, offsets, crcs) = parse_ops(count, at.index, body)?;
+            (Payload::Ops(ops), offsets, record_crc(head, crcs.into_iter(), &[]))
+        }
+        other => return Err(format!("unknown payload kind {other}: written by a newer version, or damaged")),
+    };
+    Ok((Parsed::Entry(Entry { at, payload }, offsets), crc))
+}
+
+type ParsedOps = (Vec<Op>, Vec<u32>, Vec<u32>);
+
+fn parse_ops(count: u16, index: u64, body: &Bytes) -> Result<ParsedOps, String> {
+    // Bounded by the bytes that are there, whatever the count says.
+    let room = usize::from(count).min(body.len() / OP_HEADER_BYTES as usize);
+    let (mut ops, mut offsets, mut crcs) =
+        (Vec::with_capacity(room), Vec::with_capacity(room), Vec::with_capacity(room));
+    let mut at = 0usize;
+    for number in 0..count {
+        let rest = body.slice(at..);
+        let (header, op) = parse_op(&rest)?;
+        if header.seq != seq_of(index, number) {
+            return Err("sequence number of an operation does not match".into());
+        }
+        ops.push(op);
+        offsets.push(RECORD_HEADER_BYTES + at as u32);
+        crcs.push(header.crc);
+        at += header.record_bytes() as usize;
+    }
+    if at != body.len() {
+        return Err("operations do not fill their entry".into());
+    }
+    Ok((ops, offsets, crcs))
+}
+
+/// Reads and verifies one operation, its value included.
+pub(crate) fn parse_op(bytes: &Bytes) -> Result<(OpHeader, Op), String> {
+    let (header, key) = OpHeader::decode(bytes)?;
+    let key = bytes.slice_ref(key);
+    let start = OP_HEADER_BYTES as usize + key.len();
+    let end = start.saturating_add(header.stored_bytes as usize);
+    if end > bytes.len() {
+        return Err("value is cut short".into());
+    }
+    let op = match header.kind {
+        op::PUT => {
+            let stored = bytes.slice(start..end);
+            let value =
+                StoredValue::parse(&key, header.codec, header.value_crc, header.value_bytes, stored)?;
+            Op::Put { key, value: OpValue::Full(value) }
+        }
+        op::DELETE => Op::Delete { key },
+        op::CHECK_ABSENT => Op::Check { key, expect: Expect::Absent },
+        op::CHECK_SEQ => Op::Check { key, expect: Expect::Seq(header.value_bytes) },
+        other => {
+            return Err(format!("unknown operation kind {other}: written by a newer version, or damaged"));
+        }
+    };
+    Ok((header, op))
+}

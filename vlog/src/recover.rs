@@ -1,0 +1,227 @@
+//! Recovery: what the segments say, from the replay position on.
+//!
+//! Below the highest durable end that any valid group names, an invalid frame is corruption and the log
+//! refuses to open; above it, it is a torn tail and is cut. The cut is recorded by the owner before the
+//! first new acknowledgement, the cut segment is never appended to again, and every open starts a new
+//! segment under a new epoch: stale frames behind a cut cannot come back.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kv_vfs::{IoMode, Vfs};
+
+use crate::error::VlogError;
+use crate::footer::SegmentSummary;
+use crate::header::{LogEnd, SegmentIdentity};
+use crate::index::LogIndex;
+use crate::ledger::SealedSegment;
+use crate::scan::{Found, Record, ScanEnd, SegmentScanner, torn_or_damaged};
+use crate::tail::pointer_view;
+use crate::types::{Entry, Op, Payload, Position};
+
+/// A segment the owner knows of.
+#[derive(Clone, Debug)]
+pub struct SegmentInput {
+    /// What its header must say.
+    pub identity: SegmentIdentity,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds; `None` for the one that was open last.
+    pub sealed: Option<SegmentSummary>,
+}
+
+/// What recovery starts from.
+#[derive(Clone, Debug, Default)]
+pub struct RecoverInput {
+    /// All segments, oldest first.
+    pub segments: Vec<SegmentInput>,
+    /// The segment from whose start on records are read; earlier ones are known by their summaries.
+    pub replay_from: u64,
+    /// The last purged entry.
+    pub purged: Option<Position>,
+    /// Values shorter than this are handed over whole, others as pointers.
+    pub inline_below: u64,
+    /// Whether what is found must be made durable, because something will be built upon it. Not for a
+    /// reader that only looks.
+    pub durable: bool,
+}
+
+/// Takes what recovery reads, in log order.
+pub trait Replay {
+    /// The owner's error.
+    type Error: From<VlogError>;
+    /// The next entry; large values as pointers. One at an index that was there before voids the old one
+    /// and all behind it.
+    fn entry(&mut self, entry: Entry) -> Result<(), Self::Error>;
+    /// Entries from this index on are void. Never reaches into committed ones.
+    fn truncate(&mut self, next: u64) -> Result<(), Self::Error>;
+    /// Entries below this index are committed.
+    fn committed(&mut self, next: u64) -> Result<(), Self::Error>;
+}
+
+/// What recovery found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Where the log stands.
+    pub end: LogEnd,
+    /// The segment that was open last, as it must be recorded now.
+    pub sealed: Option<SealedSegment>,
+    /// Where its torn tail was cut, for a note to the operator.
+    pub torn: Option<String>,
+    pub(crate) index: LogIndex,
+    pub(crate) segments: Vec<SegmentInput>,
+    /// Where everything durable ends: segment and offset.
+    pub(crate) durable: (u64, u64),
+}
+
+/// Reads the log and hands it to `replay`.
+pub fn recover<R: Replay>(
+    vfs: &Arc<dyn Vfs>,
+    input: RecoverInput,
+    replay: &mut R,
+) -> Result<Recovered, R::Error> {
+    let mut log = Recovery {
+        index: LogIndex::default(),
+        end: LogEnd { purged: input.purged, ..Default::default() },
+        inline_below: input.inline_below,
+        durable: input.durable,
+        replay,
+    };
+    let (mut sealed, mut torn, mut durable) = (None, None, (0, 0));
+    for segment in &input.segments {
+        let number = segment.identity.segment;
+        match &segment.sealed {
+            Some(summary) if number < input.replay_from => {
+                log.index.load(number, summary);
+                durable = (number, summary.end);
+            }
+            known => {
+                let (end, cut) = log.scan(vfs, segment)?;
+                durable = (number, end);
+                if known.is_none() {
+                    // Its offsets stay in memory, since it has no footer and its end is read next.
+                    let summary = log.index.summary(number, end, true);
+                    sealed = Some(SealedSegment { segment: number, summary });
+                    torn = cut;
+                } else {
+                    log.index.seal(number);
+                }
+            }
+        }
+    }
+    if let Some(purged) = input.purged {
+        log.index.purge(purged);
+    }
+    log.end.last = log.index.last();
+    let Recovery { index, end, .. } = log;
+    Ok(Recovered { end, sealed, torn, index, segments: input.segments, durable })
+}
+
+struct Recovery<'a, R> {
+    index: LogIndex,
+    end: LogEnd,
+    inline_below: u64,
+    durable: bool,
+    replay: &'a mut R,
+}
+
+impl<R: Replay> Recovery<'_, R> {
+    /// Reads one segment; returns its end and, if its tail was torn, what was wrong there.
+    fn scan(&mut self, vfs: &Arc<dyn Vfs>, input: &SegmentInput) -> Result<(u64, Option<String>), R::Error> {
+        if self.durable && input.sealed.is_none() {
+            // What a killed process left may be in the page cache only. It is replayed below and may be
+            // built upon, so it must be durable first: survives a power loss just after this recovery.
+            sync(vfs, &input.path)?;
+        }
+        let limit = input.sealed.as_ref().map(|summary| summary.end);
+        let mut scanner = SegmentScanner::open(&**vfs, &input.path, limit)?;
+        scanner.expect(&input.identity)?;
+        self.head(&scanner.header().end.clone())?;
+        self.index.open(input.identity.segment);
+        loop {
+            match scanner.next_group()? {
+                Ok(found) => self.group(&input.path, input.identity.segment, found)?,
+                Err(ScanEnd::Complete { offset }) => {
+                    if let Some(limit) = limit.filter(|limit| offset < *limit) {
+                        let why = format!("the file ends here, but was durable up to {limit}");
+                        return Err(VlogError::corruption(&input.path, offset, why).into());
+                    }
+                    return Ok((offset, None));
+                }
+                Err(ScanEnd::Broken { offset, why }) => {
+                    let why = torn_or_damaged(&mut scanner, &input.path, offset, why, limit)?;
+                    let name = crate::error::file_name(&input.path);
+                    return Ok((offset, Some(format!("{name}, offset {offset}: {why}"))));
+                }
+            }
+        }
+    }
+
+    fn head(&mut self, end: &LogEnd) -> Result<(), R::Error> {
+        self.end.vote = end.vote.or(self.end.vote);
+        self.end.ledger_number = self.end.ledger_number.max(end.ledger_number);
+        self.committed(end.committed_next)
+    }
+
+    fn group(&mut self, path: &Path, segment: u64, found: Found) -> Result<(), R::Error> {
+        for (offset, _, record) in found.records {
+            match record {
+                Record::Entry(entry, ops) => self.entry(path, segment, offset, entry, &ops)?,
+                Record::Vote(vote) => self.end.vote = Some(vote),
+                Record::Truncate(next) => {
+                    self.index.truncate(next);
+                    self.replay.truncate(next)?;
+                }
+                Record::Footer => {}
+            }
+        }
+        self.end.ledger_number = self.end.ledger_number.max(found.header.ledger_number);
+        if found.header.committed_next > self.index.next_index() {
+            let why = format!(
+                "entries below {} are said to be committed, but the log ends at {}",
+                found.header.committed_next,
+                self.index.next_index()
+            );
+            return Err(VlogError::corruption(path, found.offset, why).into());
+        }
+        self.committed(found.header.committed_next)
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        segment: u64,
+        offset: u32,
+        entry: Entry,
+        ops: &[u32],
+    ) -> Result<(), R::Error> {
+        let next = self.index.next_index();
+        // The first entry that is read may follow ones which were purged or never scanned.
+        if self.index.last().is_some() && entry.at.index > next {
+            let why = format!("entry {} follows entry {next}: entries are missing", entry.at.index);
+            return Err(VlogError::corruption(path, u64::from(offset), why).into());
+        }
+        self.index.push(segment, offset, &entry);
+        let payload = match entry.payload {
+            Payload::Ops(list) => {
+                let view =
+                    |(op, at): (&Op, &u32)| pointer_view(op, segment, *at, self.inline_below);
+                Payload::Ops(list.iter().zip(ops).map(view).collect())
+            }
+            other => other,
+        };
+        self.replay.entry(Entry { at: entry.at, payload })
+    }
+
+    fn committed(&mut self, next: u64) -> Result<(), R::Error> {
+        if next > self.end.committed_next {
+            self.end.committed_next = next;
+            self.replay.committed(next)?;
+        }
+        Ok(())
+    }
+}
+
+fn sync(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<(), VlogError> {
+    Ok(vfs.open(path, IoMode::Buffered)?.sync_data()?)
+}

@@ -1,0 +1,115 @@
+//! The tail cache: the newest entries with their values, bounded in bytes.
+//!
+//! Entries that are not yet written can be read only from here, so they stay whatever the bound says;
+//! how many those are is bounded by who appends.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::record::op_bytes;
+use crate::types::{Entry, Op, OpValue, Payload, Pointer};
+
+/// An entry and where it lies.
+#[derive(Debug)]
+pub(crate) struct Cached {
+    pub entry: Entry,
+    pub segment: u64,
+    /// Offset of its record in the segment.
+    pub offset: u32,
+    /// Length of its record.
+    pub bytes: u32,
+}
+
+impl Cached {
+    /// Offset of each operation in the segment.
+    fn op_offsets(&self) -> impl Iterator<Item = (u32, &Op)> {
+        let mut at = self.offset + crate::format::RECORD_HEADER_BYTES;
+        self.entry.payload.ops().iter().map(move |op| {
+            let offset = at;
+            at += op_bytes(op) as u32;
+            (offset, op)
+        })
+    }
+
+    /// The entry as applying it wants it: values of `inline_below` bytes and more as pointers.
+    pub(crate) fn pointers(&self, inline_below: u64) -> Entry {
+        let Payload::Ops(_) = self.entry.payload else { return self.entry.clone() };
+        let ops =
+            self.op_offsets().map(|(offset, op)| pointer_view(op, self.segment, offset, inline_below));
+        Entry { at: self.entry.at, payload: Payload::Ops(ops.collect()) }
+    }
+
+    /// The operation whose record the pointer names.
+    fn op_at(&self, pointer: Pointer) -> Option<&Op> {
+        self.op_offsets()
+            .find(|(offset, op)| *offset == pointer.offset && op_bytes(op) == u64::from(pointer.length))
+            .map(|(_, op)| op)
+    }
+}
+
+/// An operation with its value replaced by a pointer, if it is large.
+pub(crate) fn pointer_view(op: &Op, segment: u64, offset: u32, inline_below: u64) -> Op {
+    match op {
+        Op::Put { key, value: OpValue::Full(value) } if value.value_bytes >= inline_below => {
+            let pointer = Pointer { segment, offset, length: op_bytes(op) as u32 };
+            Op::Put { key: key.clone(), value: OpValue::At { pointer, value_bytes: value.value_bytes } }
+        }
+        other => other.clone(),
+    }
+}
+
+/// See the module. Invariant: the entries are consecutive and the last is the log's last.
+#[derive(Debug)]
+pub(crate) struct TailCache {
+    entries: VecDeque<Arc<Cached>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl TailCache {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { entries: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    pub(crate) fn push(&mut self, cached: Arc<Cached>) {
+        self.bytes += cached.bytes as usize;
+        self.entries.push_back(cached);
+    }
+
+    /// Lets go of the oldest entries below `written_next` while there are more bytes than allowed.
+    pub(crate) fn shrink(&mut self, written_next: u64) {
+        while self.bytes > self.bytes_max {
+            match self.entries.front() {
+                Some(front) if front.entry.at.index < written_next => self.pop_front(),
+                _ => return,
+            }
+        }
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(gone) = self.entries.pop_front() {
+            self.bytes -= gone.bytes as usize;
+        }
+    }
+
+    /// Drops entries from `next` on.
+    pub(crate) fn truncate(&mut self, next: u64) {
+        while self.entries.back().is_some_and(|back| back.entry.at.index >= next) {
+            if let Some(gone) = self.entries.pop_back() {
+                self.bytes -= gone.bytes as usize;
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, index: u64) -> Option<&Arc<Cached>> {
+        let first = self.entries.front()?.entry.at.index;
+        self.entries.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// The entry whose record covers the pointer; positions grow with the index.
+    pub(crate) fn find(&self, pointer: Pointer) -> Option<Op> {
+        let target = (pointer.segment, pointer.offset);
+        let after = self.entries.partition_point(|cached| (cached.segment, cached.offset) <= target);
+        self.entries.get(after.checked_sub(1)?)?.op_at(pointer).cloned()
+    }
+}

@@ -1,0 +1,294 @@
+//! The one writer: drains what waits into groups, each with one write and one sync.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_vfs::{AlignedBuf, Clock, File, IoMode, Step, Vfs, Worker};
+
+use crate::error::VlogError;
+use crate::footer;
+use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
+use crate::group::GroupHeader;
+use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
+use crate::ledger::{Ledger, OpenedSegment, SealedSegment};
+use crate::log::{Draft, Pending, Shared};
+use crate::read::SegmentFile;
+use crate::record;
+
+/// Buffers larger than this are given back after use.
+const BUFFER_KEPT_BYTES: usize = 8 << 20;
+
+/// The segment that is being written.
+struct Active {
+    identity: SegmentIdentity,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    reader: Arc<SegmentFile>,
+    end: u64,
+    previous_crc: u32,
+    number: u32,
+}
+
+/// See the module.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    ledger: Arc<dyn Ledger>,
+    active: Active,
+    buffer: AlignedBuf,
+    /// Where everything durable ends: segment and offset.
+    durable: (u64, u64),
+    /// Whether a later group names the last acknowledged one, and the owner's last count.
+    named: bool,
+    named_ledger: u64,
+    last_write: Duration,
+}
+
+impl Worker for Writer {
+    fn step(&mut self) -> Step {
+        if self.shared.is_poisoned() {
+            self.shared.fail_waiting();
+            return if self.shared.is_closing() { Step::Done } else { Step::Idle };
+        }
+        match self.advance() {
+            Ok(step) => step,
+            Err(error) => {
+                // A failed sync says nothing about what is on disk: it is never retried, and nothing is
+                // acknowledged from here on.
+                self.shared.poison(&error);
+                self.shared.fail_waiting();
+                Step::More
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Creates the first segment of this open and has it recorded; nothing is acknowledged before.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        vfs: Arc<dyn Vfs>,
+        clock: Arc<dyn Clock>,
+        ledger: Arc<dyn Ledger>,
+        segment: u64,
+        sealed: Option<SealedSegment>,
+        durable: (u64, u64),
+    ) -> Result<Self, VlogError> {
+        let active = create_segment(&shared, &*vfs, &*ledger, segment)?;
+        let writer = Self {
+            shared,
+            vfs,
+            clock,
+            ledger,
+            active,
+            buffer: AlignedBuf::new(),
+            durable,
+            named: true,
+            named_ledger: 0,
+            last_write: Duration::ZERO,
+        };
+        writer.install(sealed)?;
+        Ok(writer)
+    }
+
+    fn advance(&mut self) -> Result<Step, VlogError> {
+        if let Some(mut draft) = self.shared.take_draft() {
+            let mut callbacks = std::mem::take(&mut draft.callbacks);
+            let written = self.write_draft(&draft);
+            match &written {
+                Ok(()) => callbacks.append(&mut self.shared.durable(draft.end_next, draft.used)),
+                Err(error) => self.shared.poison(error),
+            }
+            // The sync is done, or will never be: only now may anybody hear of it.
+            callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
+            return written.map(|()| Step::More);
+        }
+        if self.shared.is_closing() {
+            self.close()?;
+            return Ok(Step::Done);
+        }
+        if self.named && self.shared.ledger_number() <= self.named_ledger {
+            return Ok(Step::Idle);
+        }
+        let due = self.last_write + self.shared.options.idle;
+        match due.checked_sub(self.clock.monotonic()) {
+            Some(wait) if !wait.is_zero() => Ok(Step::After(wait)),
+            _ => {
+                self.write_naming()?;
+                Ok(Step::More)
+            }
+        }
+    }
+
+    /// Writes one group, in a new segment if it begins one; durable on return.
+    fn write_draft(&mut self, draft: &Draft) -> Result<(), VlogError> {
+        if draft.segment != self.active.identity.segment {
+            self.roll(draft.segment)?;
+        }
+        let mut digest = crc32fast::Hasher::new();
+        self.begin_group();
+        for pending in &draft.records {
+            let crc = match pending {
+                Pending::Entry(cached) => record::put_entry(&mut self.buffer, &cached.entry),
+                Pending::Vote(vote) => record::put_vote(&mut self.buffer, *vote),
+                Pending::Truncate(next) => record::put_truncate(&mut self.buffer, *next),
+            };
+            digest.update(&crc.to_le_bytes());
+        }
+        debug_assert_eq!(self.buffer.len(), draft.used as usize, "positions were assigned from lengths");
+        let committed = self.shared.committed_within(draft.end_next);
+        self.finish_group(draft.records.len() as u32, digest.finalize(), committed)?;
+        self.named = false;
+        Ok(())
+    }
+
+    /// An empty group, so that the last acknowledged one is named by a valid group behind it.
+    fn write_naming(&mut self) -> Result<(), VlogError> {
+        let Some((offset, end_next)) = self.shared.reserve_block(self.active.identity.segment) else {
+            return Ok(()); // something was appended meanwhile: its group does the same
+        };
+        debug_assert_eq!(offset, self.active.end, "the open group begins where the last one ended");
+        self.begin_group();
+        let committed = self.shared.committed_within(end_next);
+        self.finish_group(0, crc32fast::hash(&[]), committed)?;
+        self.named = true;
+        Ok(())
+    }
+
+    fn begin_group(&mut self) {
+        self.buffer.clear();
+        self.buffer.resize(GROUP_HEADER_BYTES as usize);
+    }
+
+    fn finish_group(&mut self, records: u32, records_crc: u32, committed: u64) -> Result<(), VlogError> {
+        let used = self.buffer.len() as u32;
+        self.buffer.pad_to_block();
+        let identity = &self.active.identity;
+        let ledger_number = self.shared.ledger_number();
+        let header = GroupHeader {
+            segment: identity.segment,
+            generation: identity.generation,
+            number: self.active.number,
+            epoch: identity.epoch,
+            length: self.buffer.len() as u32,
+            used,
+            durable_segment: self.durable.0,
+            durable_end: self.durable.1,
+            committed_next: committed,
+            ledger_number,
+            previous_crc: self.active.previous_crc,
+            records,
+            records_crc,
+            crc: 0,
+        };
+        let (bytes, crc) = header.encode();
+        if let Some(place) = self.buffer.as_mut_slice().get_mut(..bytes.len()) {
+            place.copy_from_slice(&bytes);
+        }
+        self.active.file.write_at(self.buffer.as_slice(), self.active.end)?;
+        let end = self.active.end + self.buffer.len() as u64;
+        self.active.reader.set_written(end);
+        // Survives a crash right after the acknowledgement: data first, then the callbacks.
+        self.active.file.sync_data()?;
+        self.active.end = end;
+        self.active.number += 1;
+        self.active.previous_crc = crc;
+        self.durable = (self.active.identity.segment, end);
+        self.named_ledger = ledger_number;
+        self.last_write = self.clock.monotonic();
+        if self.buffer.capacity() > BUFFER_KEPT_BYTES {
+            self.buffer = AlignedBuf::new();
+        }
+        Ok(())
+    }
+
+    /// Seals the active segment and begins the next one.
+    fn roll(&mut self, segment: u64) -> Result<(), VlogError> {
+        // Footer durable, then the new file and its name durable, then both recorded, then the first
+        // acknowledgement: a crash in between leaves a file that nobody knows and nothing lost.
+        let sealed = self.write_footer()?;
+        self.active = create_segment(&self.shared, &*self.vfs, &*self.ledger, segment)?;
+        self.install(Some(sealed))
+    }
+
+    /// Seals the last segment, so that a cleanly closed directory names the end of everything in it.
+    fn close(&mut self) -> Result<(), VlogError> {
+        let sealed = self.write_footer()?;
+        let number = self.ledger.record(Some(sealed), None)?;
+        self.shared.note_ledger(number);
+        Ok(())
+    }
+
+    fn write_footer(&mut self) -> Result<SealedSegment, VlogError> {
+        let segment = self.active.identity.segment;
+        let end = self.active.end;
+        let (summary, body) = self.shared.with_index(|index| {
+            let summary = index.summary(segment, end, false);
+            let body = footer::encode(&summary, index.offsets(segment));
+            (summary, body)
+        });
+        self.begin_group();
+        let crc = record::put_footer(&mut self.buffer, &body);
+        let committed = self.shared.committed_within(summary.last_index.map_or(0, |last| last + 1));
+        self.finish_group(1, crc32fast::hash(&crc.to_le_bytes()), committed)?;
+        Ok(SealedSegment { segment, summary })
+    }
+
+    /// Has the active segment recorded and makes it readable.
+    fn install(&self, sealed: Option<SealedSegment>) -> Result<(), VlogError> {
+        let identity = self.active.identity;
+        let opened = OpenedSegment {
+            segment: identity.segment,
+            file: identity.file,
+            generation: identity.generation,
+            epoch: identity.epoch,
+        };
+        let old = sealed.as_ref().map(|sealed| (sealed.segment, sealed.summary.end));
+        let number = self.ledger.record(sealed, Some(opened))?;
+        self.shared.installed(identity.segment, self.active.reader.clone(), old);
+        self.shared.note_ledger(number);
+        Ok(())
+    }
+}
+
+fn create_segment(
+    shared: &Shared,
+    vfs: &dyn Vfs,
+    ledger: &dyn Ledger,
+    segment: u64,
+) -> Result<Active, VlogError> {
+    let next = ledger.next_file();
+    let identity = SegmentIdentity {
+        cluster_id: shared.options.cluster_id,
+        incarnation: shared.options.incarnation,
+        group_id: shared.options.group_id,
+        segment,
+        file: next.file,
+        generation: 0,
+        epoch: shared.options.epoch,
+    };
+    let end: LogEnd = shared.end();
+    let (block, crc) = SegmentHeader::encode(&identity, &end);
+    let file = vfs.create(&next.path, IoMode::Direct)?;
+    file.preallocate(next.bytes)?;
+    let mut first = AlignedBuf::new();
+    first.extend_from_slice(&block);
+    file.write_at(first.as_slice(), 0)?;
+    file.sync_data()?;
+    // Without this the whole segment could be gone after a power loss, acknowledged groups and all.
+    if let Some(dir) = next.path.parent() {
+        vfs.sync_dir(dir)?;
+    }
+    let start = u64::from(SEGMENT_HEADER_BYTES);
+    let reader = SegmentFile::open(vfs, next.path.clone(), start)?;
+    shared.set_target(next.bytes.max(round_up(start + 1)));
+    Ok(Active { identity, path: next.path, file, reader, end: start, previous_crc: crc, number: 0 })
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("path", &self.active.path).field("end", &self.active.end).finish()
+    }
+}
