@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn every_byte_survives_a_round_trip() {
         for byte in 0..=u8::MAX {
-            for bytes in [vec![byte], vec![b'a', byte, b'0'], vec![byte, b'x', b'4', b'1'], vec![b'\\', byte]] {
+            for bytes in [vec![byte], vec![b'a', byte, b'0'], vec![byte, b'x', b'4', b'1'], vec![b'\\', byte]]
+            {
                 let text = format(&bytes);
                 assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text:?}");
                 assert_eq!(parse(text.as_bytes()), Ok(bytes), "{text:?}");

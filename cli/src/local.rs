@@ -177,8 +177,7 @@ impl Sink {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let temporary =
-                target.with_file_name(format!(".kvadmin-{}-{number}.tmp", std::process::id()));
+            let temporary = target.with_file_name(format!(".kvadmin-{}-{number}.tmp", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&temporary) {
                 Ok(file) => return Ok(Self { file, temporary, target, committed: AtomicBool::new(false) }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

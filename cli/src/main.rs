@@ -8,6 +8,7 @@ mod bytes_text;
 mod commands;
 mod connect;
 mod exit;
+mod keys;
 mod local;
 mod output;
 mod progress;

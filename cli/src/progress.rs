@@ -116,9 +116,7 @@ impl Drop for Progress {
 
 fn template(unit: Unit, total: bool) -> &'static str {
     match (unit, total) {
-        (Unit::Bytes, true) => {
-            "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}"
-        }
+        (Unit::Bytes, true) => "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {msg}",
         (Unit::Bytes, false) => "{prefix} {spinner} {bytes} {bytes_per_sec} {msg}",
         (Unit::Operations, _) => "{prefix} [{bar:30}] {pos}/{len} {per_sec} eta {eta}",
         (Unit::Milliseconds, _) => "{prefix} [{bar:30}] {percent} % {elapsed}",

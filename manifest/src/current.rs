@@ -1,15 +1,17 @@
-//! `CURRENT`: the file that names the manifest in use.
+//! `CURRENT`: the file that names the manifest in use; and the steps by which another one comes into use.
 //!
 //! It holds the manifest's file name and the CRC of that name, each on a line of its own, so that a
 //! flipped bit cannot make it name another file.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use kv_vfs::{IoMode, Vfs};
+use kv_vfs::{File, IoMode, Vfs};
 
 use crate::error::ManifestError;
 use crate::format;
+use crate::header::Header;
 use crate::names::{self, CURRENT, FileName, manifest_name, temporary_name};
 use crate::scan::find_later;
 
@@ -45,8 +47,40 @@ pub(crate) fn load(vfs: &dyn Vfs, dir: &Path) -> Result<u64, ManifestError> {
     }
 }
 
+/// Opens the manifest that `CURRENT` names, for reading.
+pub(crate) fn open_named(vfs: &dyn Vfs, dir: &Path, number: u64) -> Result<Arc<dyn File>, ManifestError> {
+    let name = manifest_name(number);
+    vfs.open_read(&dir.join(&name), IoMode::Buffered).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            ManifestError::corruption(&dir.join(CURRENT), 0, format!("it names {name}, which is missing"))
+        }
+        _ => e.into(),
+    })
+}
+
+/// Makes a manifest file with its header; nothing of it is durable yet.
+pub(crate) fn start_file(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    number: u64,
+    header: &Header,
+) -> io::Result<Arc<dyn File>> {
+    let file = vfs.create(&dir.join(manifest_name(number)), IoMode::Buffered)?;
+    file.write_at(&header.encode(), 0)?;
+    Ok(file)
+}
+
+/// Makes the written file durable, then has `CURRENT` name it.
+pub(crate) fn switch(vfs: &dyn Vfs, dir: &Path, number: u64, file: &dyn File) -> io::Result<()> {
+    // Contents and name before CURRENT names it: else a power loss may leave a CURRENT that names a file
+    // which is cut short, or missing. Until then the old CURRENT stands, and this file is an orphan.
+    file.sync_data()?;
+    vfs.sync_dir(dir)?;
+    store(vfs, dir, number)
+}
+
 /// Has `CURRENT` name the manifest with this number, durably. That file and its name are durable already.
-pub(crate) fn store(vfs: &dyn Vfs, dir: &Path, number: u64) -> io::Result<()> {
+fn store(vfs: &dyn Vfs, dir: &Path, number: u64) -> io::Result<()> {
     let temporary = dir.join(temporary_name(CURRENT));
     // A crash further down in an earlier life may have left one.
     if vfs.exists(&temporary)? {

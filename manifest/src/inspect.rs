@@ -8,7 +8,6 @@ use kv_vfs::Vfs;
 use crate::current;
 use crate::edit::{ChangeSet, Identity};
 use crate::error::ManifestError;
-use crate::log::open_named;
 use crate::names::manifest_name;
 use crate::scan::{TornTail, scan};
 use crate::state::State;
@@ -50,7 +49,7 @@ pub fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Reading, ManifestError> {
     let mut number = current::load(vfs, dir)?;
     let mut attempt = 1;
     let file = loop {
-        match open_named(vfs, dir, number) {
+        match current::open_named(vfs, dir, number) {
             Ok(file) => break file,
             Err(e) => {
                 // A running node may have replaced the manifest between the two steps; then CURRENT

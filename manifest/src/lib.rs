@@ -24,8 +24,10 @@ mod index;
 mod inspect;
 mod log;
 pub mod names;
+mod numbers;
 mod scan;
 mod state;
+mod undo;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ pub use encode::encode_change_set;
 pub use error::ManifestError;
 pub use format::FORMAT_VERSION;
 pub use inspect::{Reading, Recorded, read};
-pub use log::{FileNumbers, Manifest};
+pub use log::Manifest;
+pub use numbers::FileNumbers;
 pub use scan::TornTail;
 pub use state::{InvalidEdit, SegmentState, State};

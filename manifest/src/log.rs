@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use kv_vfs::{Clock, File, IoMode, Vfs};
+use kv_vfs::{Clock, File, Vfs};
 
 use crate::current::{self, FIRST_NUMBER};
 use crate::edit::{ChangeSet, Edit, Identity};
@@ -14,33 +13,10 @@ use crate::error::ManifestError;
 use crate::fold::Fold;
 use crate::format;
 use crate::header::Header;
-use crate::names::{self, CURRENT, FileName, manifest_name};
+use crate::names::{CURRENT, manifest_name};
+use crate::numbers::FileNumbers;
 use crate::scan::{self, TornTail};
 use crate::state::{InvalidEdit, State};
-
-/// Hands out file numbers, each once. Clones share one counter.
-///
-/// The numbers taken are recorded by the next [`Manifest::append`]. Those taken and not recorded when a
-/// crash comes are not handed out again either if a file was made with them: [`Manifest::open`] starts
-/// above every number it finds in the directory.
-#[derive(Clone, Debug)]
-pub struct FileNumbers(Arc<AtomicU64>);
-
-impl FileNumbers {
-    /// Takes the next free number; from any thread, without waiting for the manifest.
-    #[must_use]
-    pub fn take(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn next(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn raise_to(&self, next: u64) {
-        self.0.fetch_max(next, Ordering::Relaxed);
-    }
-}
 
 /// The log of change-sets of one data directory, and the state they fold to.
 ///
@@ -123,10 +99,10 @@ impl Manifest {
         state.apply(&set)?;
         let bytes = frame_of(&set)?;
         let end = format::FIRST_FRAME_AT + bytes.len() as u64;
-        let file = start_file(&*vfs, dir, FIRST_NUMBER, &Header::new(&state.identity, end))?;
+        let file = current::start_file(&*vfs, dir, FIRST_NUMBER, &Header::new(&state.identity, end))?;
         file.write_at(&bytes, format::FIRST_FRAME_AT)?;
-        switch(&*vfs, dir, FIRST_NUMBER, &*file)?;
-        let numbers = FileNumbers(Arc::new(AtomicU64::new(state.next_file)));
+        current::switch(&*vfs, dir, FIRST_NUMBER, &*file)?;
+        let numbers = FileNumbers::from(state.next_file);
         Ok(Self {
             vfs,
             clock,
@@ -155,16 +131,9 @@ impl Manifest {
     /// without a `CURRENT`, `Corruption` or `Newer` for bytes that cannot be read, `Io`.
     pub fn open(vfs: Arc<dyn Vfs>, clock: Arc<dyn Clock>, dir: &Path) -> Result<Self, ManifestError> {
         let file_number = current::load(&*vfs, dir)?;
-        let file = open_named(&*vfs, dir, file_number)?;
+        let file = current::open_named(&*vfs, dir, file_number)?;
         let scan = scan::scan(&*file, |_| Ok(()))?;
-        let mut next_file = scan.state.next_file;
-        for entry in vfs.list(dir)? {
-            if let Some(FileName::Table(n) | FileName::Segment(n) | FileName::Manifest(n)) =
-                names::parse(&entry.name)
-            {
-                next_file = next_file.max(n.saturating_add(1));
-            }
-        }
+        let numbers = FileNumbers::above(scan.state.next_file, &vfs.list(dir)?);
         Ok(Self {
             vfs,
             clock,
@@ -175,7 +144,7 @@ impl Manifest {
             settled: false,
             state: scan.state,
             torn: scan.torn,
-            numbers: FileNumbers(Arc::new(AtomicU64::new(next_file))),
+            numbers,
             measure_above: format::REWRITE_BYTES_MIN,
             poisoned: None,
         })
@@ -321,7 +290,7 @@ impl Manifest {
         state.next_file = state.next_file.max(self.numbers.next());
         let bytes = frame_of(&whole_state(&state, self.clock.unix_ms()))?;
         let end = format::FIRST_FRAME_AT + bytes.len() as u64;
-        let file = start_file(&*self.vfs, &self.dir, number, &Header::new(&state.identity, end))?;
+        let file = current::start_file(&*self.vfs, &self.dir, number, &Header::new(&state.identity, end))?;
         file.write_at(&bytes, format::FIRST_FRAME_AT)?;
         self.move_to(number, file, end)?;
         self.state = state;
@@ -331,7 +300,7 @@ impl Manifest {
     fn copy(&mut self) -> Result<(), ManifestError> {
         let number = self.numbers.take();
         let header = Header::new(&self.state.identity, self.end);
-        let file = start_file(&*self.vfs, &self.dir, number, &header)?;
+        let file = current::start_file(&*self.vfs, &self.dir, number, &header)?;
         // At the offsets they had. The end of the last one's zeros may be missing in the old file; the
         // length is set so that it is not in the new one.
         file.set_len(self.end)?;
@@ -345,7 +314,7 @@ impl Manifest {
 
     /// Makes the new file the one in use, and drops the old one.
     fn move_to(&mut self, number: u64, file: Arc<dyn File>, end: u64) -> Result<(), ManifestError> {
-        switch(&*self.vfs, &self.dir, number, &*file)?;
+        current::switch(&*self.vfs, &self.dir, number, &*file)?;
         let old = std::mem::replace(&mut self.file_number, number);
         self.file = file;
         self.end = end;
@@ -374,31 +343,4 @@ fn frame_of(set: &ChangeSet) -> Result<Vec<u8>, InvalidEdit> {
     let payload = encode_change_set(set);
     let too_large = InvalidEdit::TooLarge { bytes: payload.len(), limit: format::PAYLOAD_BYTES_MAX as usize };
     frame(&payload).ok_or(too_large)
-}
-
-/// Opens the manifest that `CURRENT` names, for reading.
-pub(crate) fn open_named(vfs: &dyn Vfs, dir: &Path, number: u64) -> Result<Arc<dyn File>, ManifestError> {
-    let name = manifest_name(number);
-    vfs.open_read(&dir.join(&name), IoMode::Buffered).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => {
-            ManifestError::corruption(&dir.join(CURRENT), 0, format!("it names {name}, which is missing"))
-        }
-        _ => e.into(),
-    })
-}
-
-/// Makes a manifest file with its header; nothing of it is durable yet.
-fn start_file(vfs: &dyn Vfs, dir: &Path, number: u64, header: &Header) -> io::Result<Arc<dyn File>> {
-    let file = vfs.create(&dir.join(manifest_name(number)), IoMode::Buffered)?;
-    file.write_at(&header.encode(), 0)?;
-    Ok(file)
-}
-
-/// Makes the written file durable, then has `CURRENT` name it.
-fn switch(vfs: &dyn Vfs, dir: &Path, number: u64, file: &dyn File) -> io::Result<()> {
-    // Contents and name before CURRENT names it: else a power loss may leave a CURRENT that names a file
-    // which is cut short, or missing. Until then the old CURRENT stands, and this file is an orphan.
-    file.sync_data()?;
-    vfs.sync_dir(dir)?;
-    current::store(vfs, dir, number)
 }

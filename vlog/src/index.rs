@@ -67,11 +67,8 @@ impl LogIndex {
 
     /// Takes over a sealed segment from its summary; oldest first.
     pub(crate) fn load(&mut self, segment: u64, summary: &SegmentSummary) {
-        let mut held = SegmentEntries {
-            values: summary.values,
-            value_bytes: summary.value_bytes,
-            ..Default::default()
-        };
+        let mut held =
+            SegmentEntries { values: summary.values, value_bytes: summary.value_bytes, ..Default::default() };
         if let (Some(first), Some(last)) = (summary.first_index, summary.last_index) {
             (held.first, held.count) = (first, last + 1 - first);
             self.truncate(first);

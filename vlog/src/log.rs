@@ -190,8 +190,7 @@ impl Vlog {
             ledger_number: AtomicU64::new(end.ledger_number),
             options,
         });
-        let writer =
-            Writer::start(shared.clone(), vfs.clone(), clock, ledger, first, sealed, durable)?;
+        let writer = Writer::start(shared.clone(), vfs.clone(), clock, ledger, first, sealed, durable)?;
         let writer = executor.spawn("vlog-writer", Box::new(writer));
         Ok(Arc::new(Self { shared, vfs, executor, writer, cut, scanned: Mutex::new(None) }))
     }
@@ -365,12 +364,7 @@ impl Vlog {
     /// Entries of `range` from its start, until they hold `bytes_max` bytes: at least one, if the log
     /// holds the first. With `values`, as they were appended; else as apply wants them, large values as
     /// pointers. Stops at the end of the log; [`VlogError::Purged`] if the start is below it.
-    pub fn entries(
-        &self,
-        range: Range<u64>,
-        bytes_max: u64,
-        values: bool,
-    ) -> Result<Vec<Entry>, VlogError> {
+    pub fn entries(&self, range: Range<u64>, bytes_max: u64, values: bool) -> Result<Vec<Entry>, VlogError> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for index in range {
             if !entries.is_empty() && bytes >= bytes_max {

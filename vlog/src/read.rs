@@ -118,8 +118,7 @@ impl SegmentFile {
         if value_crc(key, Codec::Chunked, header.value_bytes, &head) != header.value_crc {
             return Err(self.corruption(at, "checksum of the chunk table does not match"));
         }
-        let chunks =
-            parse_chunks(&head, header.value_bytes).map_err(|why| self.corruption(at, why))?;
+        let chunks = parse_chunks(&head, header.value_bytes).map_err(|why| self.corruption(at, why))?;
         let body_at = at + (fixed + head_len) as u64;
         let mut out = Vec::with_capacity((range.end - range.start) as usize);
         for chunk in chunks {

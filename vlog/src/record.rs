@@ -300,8 +300,7 @@ pub(crate) fn parse_op(bytes: &Bytes) -> Result<(OpHeader, Op), String> {
     let op = match header.kind {
         op::PUT => {
             let stored = bytes.slice(start..end);
-            let value =
-                StoredValue::parse(&key, header.codec, header.value_crc, header.value_bytes, stored)?;
+            let value = StoredValue::parse(&key, header.codec, header.value_crc, header.value_bytes, stored)?;
             Op::Put { key, value: OpValue::Full(value) }
         }
         op::DELETE => Op::Delete { key },

@@ -204,8 +204,7 @@ impl<R: Replay> Recovery<'_, R> {
         self.index.push(segment, offset, &entry);
         let payload = match entry.payload {
             Payload::Ops(list) => {
-                let view =
-                    |(op, at): (&Op, &u32)| pointer_view(op, segment, *at, self.inline_below);
+                let view = |(op, at): (&Op, &u32)| pointer_view(op, segment, *at, self.inline_below);
                 Payload::Ops(list.iter().zip(ops).map(view).collect())
             }
             other => other,

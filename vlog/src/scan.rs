@@ -79,7 +79,11 @@ impl SegmentScanner {
         block.resize(BLOCK);
         let got = file.read_at(block.as_mut_slice(), 0)?;
         if got < BLOCK {
-            return Err(VlogError::corruption(path, 0, format!("segment header is cut short at {got} bytes")));
+            return Err(VlogError::corruption(
+                path,
+                0,
+                format!("segment header is cut short at {got} bytes"),
+            ));
         }
         let header = SegmentHeader::decode(path, block.as_slice())?;
         Ok(Self {

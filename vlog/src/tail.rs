@@ -34,8 +34,7 @@ impl Cached {
     /// The entry as applying it wants it: values of `inline_below` bytes and more as pointers.
     pub(crate) fn pointers(&self, inline_below: u64) -> Entry {
         let Payload::Ops(_) = self.entry.payload else { return self.entry.clone() };
-        let ops =
-            self.op_offsets().map(|(offset, op)| pointer_view(op, self.segment, offset, inline_below));
+        let ops = self.op_offsets().map(|(offset, op)| pointer_view(op, self.segment, offset, inline_below));
         Entry { at: self.entry.at, payload: Payload::Ops(ops.collect()) }
     }
 

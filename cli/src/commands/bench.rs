@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use kv_client::{Client, Scan};
+use kv_client::Client;
 
 use super::Context;
 use crate::args::{self, Workload};
+use crate::connect;
 use crate::exit::{Exit, Failure};
+use crate::keys::{self, Range};
 use crate::progress::{Progress, Unit};
 use crate::workload::report::{Run, Tally};
 use crate::workload::shuffle::{Shuffle, mix};
 use crate::workload::values::{self, Values};
-use crate::{connect, keys};
 
 /// How long it runs if nothing is said.
 const LENGTH: Duration = Duration::from_secs(10);
@@ -138,7 +139,7 @@ fn check(number: u64, value: Option<Bytes>) -> Result<u64, String> {
 /// The numbers, below `keys`, of the keys that there are.
 async fn existing(client: &Client, keys: Option<u64>) -> Result<Vec<u64>, Failure> {
     let end = keys.unwrap_or(values::KEYS_MAX);
-    let items = keys::with_prefix(client, Bytes::from_static(values::KEY_PREFIX));
+    let items = keys::walk(client, Range::prefix(values::KEY_PREFIX));
     let numbers = items.try_filter_map(|item| std::future::ready(Ok(values::number(&item.key))));
     let below = numbers.try_take_while(|number| std::future::ready(Ok(*number < end)));
     let existing: Vec<u64> = below.try_collect().await?;

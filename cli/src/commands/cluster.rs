@@ -90,7 +90,10 @@ mod tests {
         let json = serde_json::to_value(&status).expect("JSON");
         assert!(json["leader_id"].is_null());
         let node = &json["nodes"][0];
-        assert_eq!((&node["id"], &node["addr"], &node["role"]), (&1.into(), &"127.0.0.1:7400".into(), &"leader".into()));
+        assert_eq!(
+            (&node["id"], &node["addr"], &node["role"]),
+            (&1.into(), &"127.0.0.1:7400".into(), &"leader".into())
+        );
         assert_eq!((&node["last_log"], &node["applied"]), (&9.into(), &7.into()));
     }
 }

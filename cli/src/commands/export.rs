@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::Context;
 use crate::exit::{Exit, Failure};
+use crate::keys::{self, Range};
 use crate::local::{Sink, Target};
 use crate::progress::{Progress, Unit, mb_per_second, message};
 use crate::tree::budget::{BYTES_MAX, Budget};
 use crate::tree::download::Downloader;
-use crate::tree::path::{self, Ancestors};
 use crate::tree::parts;
-use crate::{args, bytes_text, connect, keys, local};
+use crate::tree::path::{self, Ancestors};
+use crate::{args, bytes_text, connect, local};
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
@@ -109,7 +110,7 @@ impl Export {
     /// Exports everything; stops early only where nothing further can succeed.
     async fn run(&self, summary: &mut Summary) -> Result<(), Failure> {
         let at_once = self.downloader.budget.requests_max();
-        let mut keys = std::pin::pin!(keys::with_prefix(&self.downloader.client, self.prefix.clone()));
+        let mut keys = std::pin::pin!(keys::walk(&self.downloader.client, Range::prefix(&self.prefix)));
         let mut more = true;
         let mut under_way = FuturesUnordered::new();
         let mut layout = Layout::default();
@@ -145,7 +146,10 @@ impl Export {
         };
         if let Some(file) = layout.ancestors.add(name) {
             let file = bytes_text::format(&path::key(&self.prefix, &file));
-            self.note(&item.key, &format!("skipped: its directory would have to be the file of the key {file}"));
+            self.note(
+                &item.key,
+                &format!("skipped: its directory would have to be the file of the key {file}"),
+            );
             summary.skipped.below_files += 1;
             return None;
         }
@@ -233,9 +237,9 @@ fn print(summary: &Summary, context: &mut Context) -> Result<(), Failure> {
     }
     let Summary { files, bytes, seconds, mb_per_second, skipped, damaged, failed } = summary;
     let Skipped { unsafe_keys, below_files } = skipped;
-    context.out.line(&format!(
-        "exported {files} files, {bytes} bytes in {seconds:.2} s, {mb_per_second:.2} MB/s"
-    ))?;
+    context
+        .out
+        .line(&format!("exported {files} files, {bytes} bytes in {seconds:.2} s, {mb_per_second:.2} MB/s"))?;
     context.out.line(&format!(
         "skipped {unsafe_keys} keys that are no safe path, {below_files} keys below the file of another key; \
          {damaged} damaged, {failed} failed"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -52,7 +52,7 @@ pub async fn run(args: args::Import, context: &mut Context) -> Result<Exit, Fail
     // Whoever mistypes an address need not wait for as long as a node may take to restart.
     let limits = connect::client(&context.global)?.limits().await?;
     let client = connect::patient_client(&context.global)?;
-    let fresh = keys::none_with_prefix(&client, prefix.clone()).await?;
+    let fresh = keys::none_with_prefix(&client, &prefix).await?;
     let style = context.progress();
     let progress = Arc::new(Progress::start(style, "import", Unit::Bytes, Some(0)));
     if style == Style::Bar {
@@ -162,7 +162,7 @@ fn walk(root: PathBuf) -> impl Stream<Item = Found> {
             }
         }
     });
-    futures::stream::poll_fn(move |context| receiver.poll_recv(context))
+    stream::poll_fn(move |context| receiver.poll_recv(context))
 }
 
 /// A path for a message; the root itself is `.`.

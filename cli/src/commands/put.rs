@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use kv_client::Client;
 use serde::Serialize;
 
@@ -26,7 +25,7 @@ pub async fn run(args: args::Put, context: &mut Context) -> Result<Exit, Failure
         (_, Some(file)) => read(&client, Some(&file)).await?,
         _ => read(&client, None).await?,
     };
-    let revision = client.put(Bytes::from(args.key.0), Bytes::from(value)).await?;
+    let revision = client.put(args.key.0, value).await?;
     if context.out.is_json() {
         context.out.json(&Written { revision })?;
     } else {

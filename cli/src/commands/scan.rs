@@ -1,11 +1,12 @@
 //! `scan`: list keys in order.
 
-use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 use kv_client::{Item, Scan};
 use serde::Serialize;
 
 use super::Context;
 use crate::exit::{Exit, Failure};
+use crate::keys::Range;
 use crate::output::{Base64, JsonArray, Output};
 use crate::table::{Align, Table};
 use crate::{args, bytes_text, connect};
@@ -20,19 +21,27 @@ const PREVIEW_WIDTH: usize = 40;
 pub async fn run(args: args::Scan, context: &mut Context) -> Result<Exit, Failure> {
     let client = connect::client(&context.global)?;
     let mut listing = Listing::begin(&mut context.out, args.keys_only)?;
-    if let Some(scan) = range(&args) {
-        let mut items = std::pin::pin!(client.scan(scan.keys_only(args.keys_only)));
-        let mut left = args.limit.unwrap_or(u64::MAX);
-        while left > 0
-            && !context.out.is_closed()
-            && let Some(item) = items.next().await
+    if let Some(scan) = plan(args) {
+        let mut items = client.scan(scan);
+        while !context.out.is_closed()
+            && let Some(item) = items.try_next().await?
         {
-            listing.item(&mut context.out, &item?)?;
-            left -= 1;
+            listing.item(&mut context.out, &item)?;
         }
     }
     listing.end(&mut context.out)?;
     Ok(Exit::Ok)
+}
+
+/// What to scan; `None`: nothing.
+fn plan(args: args::Scan) -> Option<Scan> {
+    let bytes = |key: Option<args::Key>| key.map(|key| key.0);
+    let prefix = bytes(args.prefix).unwrap_or_default();
+    let mut scan = Range::prefix(&prefix).and(bytes(args.from), bytes(args.to)).scan()?;
+    if let Some(limit) = args.limit {
+        scan = scan.limit(limit);
+    }
+    Some(if args.keys_only { scan.keys_only() } else { scan })
 }
 
 #[derive(Serialize)]

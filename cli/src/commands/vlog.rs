@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::Context;
 use crate::args::Vlog;
+use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::progress::message;
 use crate::table::{Align, Table};
-use crate::connect;
 
 #[derive(Serialize)]
 struct Segments {
@@ -56,8 +56,7 @@ fn row(segment: &SegmentStatus) -> Vec<String> {
 }
 
 async fn verify(context: &mut Context) -> Result<Exit, Failure> {
-    // The node reads all of its segments, which may take hours.
-    let report = connect::client(&context.global)?.admin().verify().await?;
+    let report = connect::long_client(&context.global)?.admin().verify().await?;
     if context.out.is_json() {
         context.out.json(&report)?;
     } else {

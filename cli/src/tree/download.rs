@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kv_client::{Client, Value};
 
 use super::budget::Budget;
@@ -38,8 +38,14 @@ enum Stop {
     Missing { upload: u64, number: u32 },
 }
 
-impl<E: Into<Failure>> From<E> for Stop {
-    fn from(error: E) -> Self {
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<kv_client::Error> for Stop {
+    fn from(error: kv_client::Error) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -95,8 +101,10 @@ impl Downloader {
     }
 
     async fn attempt(&self, key: &Bytes, value_bytes: u64, sink: &Arc<Sink>) -> Result<Option<u64>, Stop> {
-        let share = self.budget.take(value_bytes.min(PIECE_BYTES)).await;
-        let Some(head) = self.client.get_range(key.clone(), 0, PIECE_BYTES).await? else {
+        // As long as it was when it was listed, and at least a header.
+        let head_bytes = value_bytes.clamp(parts::HEADER_BYTES as u64, PIECE_BYTES);
+        let share = self.budget.take(head_bytes).await;
+        let Some(head) = self.client.get_range(key.clone(), 0, head_bytes).await? else {
             return Ok(None);
         };
         if let Some(header) = Header::decode(&head.bytes).map_err(|bad| corruption(bad.to_string()))? {
@@ -108,7 +116,7 @@ impl Downloader {
         let head_bytes = bytes.len() as u64;
         self.write(sink, bytes, 0).await?;
         drop(share);
-        let rest = futures::stream::iter(pieces(head_bytes, value_bytes, 0));
+        let rest = stream::iter(pieces(head_bytes, value_bytes, 0));
         let rest = rest.map(|piece| self.copy_piece(key, revision, piece, sink));
         rest.buffer_unordered(self.budget.requests_max()).try_collect::<()>().await?;
         Ok(Some(value_bytes))
@@ -139,7 +147,7 @@ impl Downloader {
         });
         // In the order of the file, so that the checksums can be put together.
         let mut copied = std::pin::pin!(
-            futures::stream::iter(all)
+            stream::iter(all)
                 .map(|(number, piece)| self.copy_part(key, header, number, piece, sink))
                 .buffered(self.budget.requests_max())
         );
@@ -150,7 +158,8 @@ impl Downloader {
         if crc.finish() == header.content_crc {
             return Ok(());
         }
-        Err(corruption("its parts do not have the checksum in its header; import the file again".into()).into())
+        Err(corruption("its parts do not have the checksum in its header; import the file again".into())
+            .into())
     }
 
     /// Copies a piece of a part; returns its checksum and length.

@@ -248,7 +248,10 @@ mod tests {
     #[test]
     fn parts_grow_before_there_are_too_many_and_then_it_is_refused() {
         let mib = 1 << 20;
-        assert_eq!(Plan::new(160 * mib, 64 << 20, 100).map(|p| (p.part_bytes, p.parts)), Some((16 << 20, 10)));
+        assert_eq!(
+            Plan::new(160 * mib, 64 << 20, 100).map(|p| (p.part_bytes, p.parts)),
+            Some((16 << 20, 10))
+        );
         assert_eq!(Plan::new(160 * mib, 64 << 20, 5).map(|p| (p.part_bytes, p.parts)), Some((32 << 20, 5)));
         assert_eq!(Plan::new(160 * mib, 64 << 20, 2), None);
         assert_eq!(Plan::new(1, 0, 2), None);

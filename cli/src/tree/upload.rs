@@ -1,25 +1,32 @@
 //! Puts one file into the store.
+//!
+//! Invariant: where a header is, its parts are. A header is written on condition that all its parts are
+//! there, and the write that replaces a header is the one that deletes its parts (where they are too many
+//! for one batch, the rest goes afterwards). So two imports of the same file, or a write that arrives late,
+//! leave at worst parts without a header, which nobody reads and the next import of the file deletes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
-use kv_api::Limits;
-use kv_client::{Batch, Client, Outcome, Scan};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use kv_client::{Batch, Client, Error, Expect, Limits, WriteOutcome};
 
 use super::budget::Budget;
 use super::parts::{self, ContentCrc, Header, PART_KEY_EXTRA_BYTES, Plan};
 use crate::exit::{Exit, Failure};
+use crate::keys::{self, Range};
 use crate::local::{self, Source};
 use crate::progress::Progress;
 
-/// How often the parts of a file are written before it is given up, because someone else imports the
-/// same file at the same time.
+/// How often the parts of a file are sent before it is given up, because someone else imports the same
+/// file at the same time.
 const ATTEMPTS: u32 = 3;
 
-/// Most keys in a batch that deletes old parts.
-const DELETES_MAX: usize = 256;
+/// How often a write with conditions is repeated when its outcome is unknown, and the pause between.
+const REPEATS: u32 = 10;
+const REPEAT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +51,9 @@ pub struct Uploader {
     pub progress: Arc<Progress>,
 }
 
-/// A part that is stored: what the header and its checks need to know of it.
+/// A part that is stored: what the header and its conditions need to know of it.
 struct Part {
+    key: Bytes,
     revision: u64,
     crc: u32,
     bytes: u64,
@@ -59,8 +67,8 @@ impl Uploader {
     pub async fn store(&self, path: PathBuf, key: Bytes) -> Result<Stored, Failure> {
         let source = Arc::new(local::blocking(move || Source::open(&path)).await?);
         let bytes = source.length();
-        let plain_max = u64::from(self.limits.value_bytes_max);
-        let in_parts = bytes > plain_max || !self.store_plain(&source, &key).await?;
+        let fits = bytes <= u64::from(self.limits.value_bytes_max);
+        let in_parts = !(fits && self.store_plain(&source, &key).await?);
         if in_parts {
             self.store_in_parts(&source, &key).await?;
         }
@@ -75,38 +83,34 @@ impl Uploader {
         if parts::needs_parts(&value) {
             return Ok(false);
         }
-        self.client.put(key.clone(), value).await?;
+        let old = if self.fresh { Vec::new() } else { self.parts_of(key, |_| true).await? };
+        self.replace(Batch::new().put(key.clone(), value), old).await?;
         drop(share);
         self.progress.advance(bytes);
-        if !self.fresh {
-            self.delete_parts(key, |_| true).await?;
-        }
         Ok(true)
     }
 
-    /// Stores the parts, then the header, then removes other parts. A reader sees the old file until the
-    /// header is in.
+    /// Stores the parts, then the header. A reader sees the old file until the header is in.
     async fn store_in_parts(&self, source: &Arc<Source>, key: &Bytes) -> Result<(), Failure> {
         let plan = self.plan(source.length(), key)?;
         for _ in 0..ATTEMPTS {
             let upload = rand::random();
-            let stored = self.store_upload(source, key, plan, upload).await;
-            match stored {
-                Ok(true) => return self.delete_parts(key, |other| other != upload).await,
+            match self.store_upload(source, key, plan, upload).await {
+                Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(failure) => {
                     if failure.exit != Exit::Unreachable {
-                        // They are of no use; where this fails too, the next import removes them.
-                        let _ = self.delete_parts(key, |other| other == upload).await;
+                        // Its parts are of no use. Where this fails too, the next import deletes them.
+                        let _ = self.abandon(key, upload).await;
                     }
                     return Err(failure);
                 }
             }
         }
-        Err(Failure::error("someone else imports the same file at the same time"))
+        Err(Failure::error("someone else imports the same file at the same time; try again later"))
     }
 
-    /// How to cut a file. A batch must hold the header and one check for each part.
+    /// How to cut a file. One batch must hold the header and a condition for each part.
     fn plan(&self, total_bytes: u64, key: &[u8]) -> Result<Plan, Failure> {
         let Limits { value_bytes_max, batch_bytes_max, batch_ops_max, .. } = self.limits;
         let header_bytes = key.len() + parts::HEADER_BYTES;
@@ -116,12 +120,12 @@ impl Uploader {
         Plan::new(total_bytes, value_bytes_max, parts_max).ok_or_else(|| {
             Failure::error(format!(
                 "{total_bytes} bytes are too many: more than {parts_max} parts of {value_bytes_max} bytes; \
-                 raise the limit for values"
+                 raise the limit for values in the configuration of the nodes"
             ))
         })
     }
 
-    /// `false`: a part was gone before the header was in.
+    /// Stores parts and header. `false`: a part was gone before the header was in.
     async fn store_upload(
         &self,
         source: &Arc<Source>,
@@ -129,69 +133,83 @@ impl Uploader {
         plan: Plan,
         upload: u64,
     ) -> Result<bool, Failure> {
-        let at_once = self.budget.requests_max();
-        let parts: Vec<Part> = futures::stream::iter(0..plan.parts)
-            .map(|number| self.store_part(source, key, plan, upload, number))
-            .buffered(at_once)
+        let stored: Vec<Part> = stream::iter(0..plan.parts)
+            .map(|number| self.store_part(source, plan.part(number), parts::part_key(key, upload, number)))
+            .buffered(self.budget.requests_max())
             .try_collect()
             .await?;
-        let unchanged = Arc::clone(source);
-        local::blocking(move || unchanged.check_unchanged()).await?;
-        self.store_header(key, plan, upload, &parts).await
+        let read = Arc::clone(source);
+        local::blocking(move || read.check_unchanged()).await?;
+
+        let mut crc = ContentCrc::default();
+        let mut batch = Batch::new();
+        for part in stored {
+            crc.add(part.crc, part.bytes);
+            batch = batch.check(part.key, Expect::Revision(part.revision));
+        }
+        let header = Header { upload, plan, content_crc: crc.finish() };
+        batch.push_put(key.clone(), header.encode());
+        let old = self.parts_of(key, |other| other != upload).await?;
+        self.replace(batch, old).await
     }
 
     async fn store_part(
         &self,
         source: &Arc<Source>,
-        key: &[u8],
-        plan: Plan,
-        upload: u64,
-        number: u32,
+        (offset, length): (u64, u32),
+        key: Vec<u8>,
     ) -> Result<Part, Failure> {
-        let (offset, length) = plan.part(number);
-        let bytes = u64::from(length);
+        let (key, bytes) = (Bytes::from(key), u64::from(length));
         let share = self.budget.take(bytes).await;
         let value = read(source, offset, bytes, false).await?;
         let crc = crc32fast::hash(&value);
-        let revision = self.client.put(parts::part_key(key, upload, number), value).await?;
+        let revision = self.client.put(key.clone(), value).await?;
         drop(share);
         self.progress.advance(bytes);
-        Ok(Part { revision, crc, bytes })
+        Ok(Part { key, revision, crc, bytes })
     }
 
-    /// Writes the header on condition that every part is still the one written: another import of the same
-    /// file may have removed some.
-    async fn store_header(
-        &self,
-        key: &Bytes,
-        plan: Plan,
-        upload: u64,
-        stored: &[Part],
-    ) -> Result<bool, Failure> {
-        let mut crc = ContentCrc::default();
-        let mut batch = Batch::new();
-        for (number, part) in (0..).zip(stored) {
-            crc.add(part.crc, part.bytes);
-            batch = batch.check_revision(parts::part_key(key, upload, number), part.revision);
+    /// Writes a batch that also deletes old parts, as many as it has room for; deletes the others after it.
+    /// `false`: a condition did not hold.
+    async fn replace(&self, mut batch: Batch, old: Vec<Bytes>) -> Result<bool, Failure> {
+        let mut old = old.into_iter().peekable();
+        while let Some(key) = old.next_if(|key| keys::has_room(&batch, key, &self.limits)) {
+            batch.push_delete(key);
         }
-        let header = Header { upload, plan, content_crc: crc.finish() };
-        batch = batch.put(key.clone(), header.encode());
-        Ok(matches!(self.client.write(batch).await?, Outcome::Done { .. }))
+        if matches!(self.write(batch).await?, WriteOutcome::Refused { .. }) {
+            return Ok(false);
+        }
+        keys::delete(&self.client, &self.limits, stream::iter(old.map(Ok))).await?;
+        Ok(true)
     }
 
-    /// Deletes parts of a file: those of the uploads that `doomed` says.
-    async fn delete_parts(&self, key: &[u8], doomed: impl Fn(u64) -> bool) -> Result<(), Failure> {
-        let scan = Scan::prefix(parts::part_prefix(key)).keys_only(true);
-        let items = self.client.scan(scan).try_filter_map(|item| {
-            let delete = parts::upload_of_part(&item.key).is_some_and(&doomed);
-            std::future::ready(Ok(delete.then_some(item.key)))
-        });
-        let mut batches = std::pin::pin!(items.try_chunks(DELETES_MAX));
-        while let Some(keys) = batches.next().await {
-            let keys = keys.map_err(|error| error.1)?;
-            let batch = keys.into_iter().fold(Batch::new(), Batch::delete);
-            self.client.write(batch).await?;
+    /// Writes a batch, and repeats it when its outcome is unknown. The client does not do that by itself for
+    /// conditions; those of a header are still true when it has been written.
+    async fn write(&self, batch: Batch) -> Result<WriteOutcome, Error> {
+        for _ in 0..REPEATS {
+            match self.client.write(batch.clone()).await {
+                Err(Error::Unknown(_)) => tokio::time::sleep(REPEAT_PAUSE).await,
+                other => return other,
+            }
         }
+        self.client.write(batch).await
+    }
+
+    /// Keys of the parts of a file: those of the uploads that `of` says.
+    async fn parts_of(&self, key: &[u8], of: impl Fn(u64) -> bool) -> Result<Vec<Bytes>, Error> {
+        keys::walk(&self.client, Range::prefix(&parts::part_prefix(key)))
+            .try_filter_map(|item| {
+                let wanted = parts::upload_of_part(&item.key).is_some_and(&of);
+                std::future::ready(Ok(wanted.then_some(item.key)))
+            })
+            .try_collect()
+            .await
+    }
+
+    /// Deletes the parts of an upload that will have no header.
+    async fn abandon(&self, key: &[u8], upload: u64) -> Result<(), Error> {
+        let parts = self.parts_of(key, |other| other == upload).await?;
+        keys::delete(&self.client, &self.limits, stream::iter(parts.into_iter().map(Ok))).await?;
         Ok(())
     }
 }

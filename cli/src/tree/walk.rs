@@ -62,7 +62,7 @@ impl Walk {
             Err(error) => Some(Found::Failed(relative, error)),
             Ok(entries) if entries.is_empty() => Some(Found::Skipped(relative, Skip::EmptyDirectory)),
             Ok(mut entries) => {
-                entries.sort_by(|a, b| sort_name(b).cmp(&sort_name(a)));
+                entries.sort_by_cached_key(|entry| std::cmp::Reverse(sort_name(entry)));
                 self.levels.push((relative, entries));
                 None
             }
@@ -139,11 +139,8 @@ mod tests {
             }
         }
         assert_eq!(files, expected);
-        let expected = [
-            ("d/empty", Skip::EmptyDirectory),
-            ("link", Skip::SymbolicLink),
-            ("socket", Skip::Special),
-        ];
+        let expected =
+            [("d/empty", Skip::EmptyDirectory), ("link", Skip::SymbolicLink), ("socket", Skip::Special)];
         assert_eq!(skipped, expected.map(|(path, why)| (path.to_owned(), why)));
     }
 
@@ -151,7 +148,9 @@ mod tests {
     fn a_root_that_is_empty_or_no_directory_is_said_so() {
         let dir = tempfile::tempdir().expect("directory");
         let found: Vec<_> = Walk::new(dir.path()).collect();
-        assert!(matches!(found.as_slice(), [Found::Skipped(path, Skip::EmptyDirectory)] if path == Path::new("")));
+        assert!(
+            matches!(found.as_slice(), [Found::Skipped(path, Skip::EmptyDirectory)] if path == Path::new(""))
+        );
         touch(dir.path(), b"f");
         let found: Vec<_> = Walk::new(&dir.path().join("f")).collect();
         assert!(matches!(found.as_slice(), [Found::Failed(..)]));

@@ -52,7 +52,13 @@ impl Tally {
     /// Percentiles of the latencies of successful operations.
     fn latencies(&self) -> Latencies {
         let at = |quantile| self.latencies_us.value_at_quantile(quantile);
-        Latencies { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: self.latencies_us.max() }
+        Latencies {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max: self.latencies_us.max(),
+        }
     }
 
     /// The result of a run.

@@ -25,7 +25,10 @@ fn a_damaged_current_is_noticed() {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let error = refusal(&with_contents(&vfs, &path, &flipped));
-        assert!(matches!(&error, ManifestError::Corruption { file, .. } if *file == path), "bit {bit}: {error}");
+        assert!(
+            matches!(&error, ManifestError::Corruption { file, .. } if *file == path),
+            "bit {bit}: {error}"
+        );
     }
     for len in 0..bytes.len() {
         let error = refusal(&with_contents(&vfs, &path, &bytes[..len]));
@@ -63,7 +66,7 @@ fn a_lost_current_is_never_taken_for_empty() {
     let with_data: [&dyn Fn(&MemVfs); 4] = [
         &|vfs| write(vfs, &dir().join(table_name(4)), b"table"),
         &|vfs| write(vfs, &dir().join(segment_name(5)), b"segment"),
-        &|vfs| drop(create(vfs).append("open", vec![Edit::Epoch(1)]).unwrap()),
+        &|vfs| assert_eq!(create(vfs).append("open", vec![Edit::Epoch(1)]).unwrap(), 2),
         &|vfs| create(vfs).rewrite().unwrap(),
     ];
     for data in with_data {

@@ -58,8 +58,7 @@ fn example() -> (MemVfs, Manifest) {
     let edits = vec![Edit::NextFile(3), Edit::Epoch(1), opened, Edit::ReplayFrom { segment: 1 }];
     manifest.append("open", edits).unwrap();
     clock.advance(Duration::from_millis(60_000));
-    let edits =
-        vec![Edit::NextFile(4), Edit::AddTable(table(3, 0, "apple", "plum", &[1])), flushed(300)];
+    let edits = vec![Edit::NextFile(4), Edit::AddTable(table(3, 0, "apple", "plum", &[1])), flushed(300)];
     manifest.append("flush", edits).unwrap();
     (vfs, manifest)
 }

@@ -269,9 +269,8 @@ fn any_edit() -> impl Strategy<Value = Edit> {
     let key = "[a-e]";
     let a_table = (id.clone(), 0..3u8, key, key, proptest::collection::vec(segment.clone(), 0..3));
     prop_oneof![
-        a_table.prop_map(|(id, level, a, b, segments)| {
-            Edit::AddTable(table(id, level, &a, &b, &segments))
-        }),
+        a_table
+            .prop_map(|(id, level, a, b, segments)| { Edit::AddTable(table(id, level, &a, &b, &segments)) }),
         id.clone().prop_map(|id| Edit::RemoveTable { id }),
         (id.clone(), 0..3u8).prop_map(|(id, level)| Edit::MoveTable { id, level }),
         (segment.clone(), id.clone()).prop_map(|(segment, file)| open_segment(segment, file)),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use kv_vfs::{Clock, IoMode, ManualClock, MemVfs, Vfs};
 
-use crate::{ChangeSet, Edit, Identity, LogPosition, Manifest, ManifestError, SealedInfo, SegmentRef, State, TableMeta};
+use crate::{
+    ChangeSet, Edit, Identity, LogPosition, Manifest, ManifestError, SealedInfo, SegmentRef, State, TableMeta,
+};
 
 pub(crate) fn dir() -> &'static Path {
     Path::new("/data")
@@ -102,15 +104,14 @@ pub(crate) fn blank() -> State {
 /// What a small store does in its life: every kind of edit at least once.
 pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
     vec![
-        ("open", vec![Edit::Epoch(1), Edit::NextFile(10), open_segment(1, 2), Edit::ReplayFrom { segment: 1 }]),
+        (
+            "open",
+            vec![Edit::Epoch(1), Edit::NextFile(10), open_segment(1, 2), Edit::ReplayFrom { segment: 1 }],
+        ),
         ("roll", vec![seal(1), open_segment(2, 3)]),
         (
             "flush",
-            vec![
-                Edit::AddTable(table(4, 0, "a", "m", &[1])),
-                flushed(3),
-                Edit::ReplayFrom { segment: 2 },
-            ],
+            vec![Edit::AddTable(table(4, 0, "a", "m", &[1])), flushed(3), Edit::ReplayFrom { segment: 2 }],
         ),
         ("flush", vec![Edit::AddTable(table(5, 0, "c", "z", &[1, 2])), flushed(7)]),
         ("roll", vec![seal(2), open_segment(3, 6), Edit::ReplayFrom { segment: 3 }]),

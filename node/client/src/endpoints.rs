@@ -117,7 +117,8 @@ impl Endpoints {
         let turn = self.turn.load(Ordering::Relaxed);
         if Arc::ptr_eq(&self.nth(turn), endpoint) {
             // Whoever else saw it fail at the same time must not go on two steps.
-            let _ = self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+            let _ =
+                self.turn.compare_exchange(turn, turn.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 

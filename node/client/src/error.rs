@@ -88,7 +88,10 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            Error::Unreachable { .. } | Error::NotKvnode { .. } | Error::VersionMismatch { .. } | Error::ForeignCluster { .. }
+            Error::Unreachable { .. }
+                | Error::NotKvnode { .. }
+                | Error::VersionMismatch { .. }
+                | Error::ForeignCluster { .. }
         )
     }
 

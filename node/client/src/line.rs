@@ -244,9 +244,8 @@ fn start<R: Rpc>(
 ) -> Dialling<R> {
     let task = tokio::spawn(async move {
         let connected = timeout(dial.timeout, connect(&*dial.dialer, &dial.endpoint, R::SERVICE)).await;
-        let (io, welcome) = connected
-            .unwrap_or(Err(PreambleError::Timeout))
-            .map_err(|error| failure(error, &dial))?;
+        let (io, welcome) =
+            connected.unwrap_or(Err(PreambleError::Timeout)).map_err(|error| failure(error, &dial))?;
         admit(&welcome).map_err(ConnectFailure::Hopeless)?;
         let mut config = tarpc::client::Config::default();
         config.max_in_flight_requests = IN_FLIGHT_MAX;

@@ -256,7 +256,11 @@ impl<'a> History<'a> {
             Some((_, address)) if address != endpoint.address => {
                 self.endpoints.set_leader(&address);
                 self.redirects += 1;
-                if self.redirects <= REDIRECTS_MAX && *self.route == Route::Leader { Next::AT_ONCE } else { Next::LATER }
+                if self.redirects <= REDIRECTS_MAX && *self.route == Route::Leader {
+                    Next::AT_ONCE
+                } else {
+                    Next::LATER
+                }
             }
             _ => {
                 self.endpoints.avoid(endpoint);

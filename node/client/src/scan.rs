@@ -120,8 +120,9 @@ impl Pages {
     }
 
     /// Takes a page into use and asks for the one after it.
-    fn turn(&mut self, page: ScanPage, node: String) {
+    fn turn(&mut self, mut page: ScanPage, node: String) {
         if let Some(left) = &mut self.left {
+            page.items.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left = left.saturating_sub(page.items.len() as u64);
         }
         if let Some(cursor) = page.next {

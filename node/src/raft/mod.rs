@@ -11,13 +11,11 @@
 //! - Snapshots are virtual and triggered by us, never by its policy.
 //! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
 
-mod error;
 mod log_store;
 mod network;
 mod node;
 mod state_machine;
 mod types;
 
-pub use error::RaftFailure;
-pub use node::{NodeConfig, RaftNode};
+pub use node::{NodeConfig, RaftNode, RaftStatus};
 pub use types::{Command, Outcome};

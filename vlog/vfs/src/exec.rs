@@ -10,6 +10,12 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+mod stepped;
+mod threads;
+
+pub use stepped::SteppedExecutor;
+pub use threads::ThreadExecutor;
+
 /// What a worker wants after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -72,94 +78,5 @@ impl Gate {
         while !*open {
             self.opened.wait(&mut open);
         }
-    }
-}
-
-/// One thread for each worker.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ThreadExecutor;
-
-#[derive(Debug, Default)]
-struct ThreadWake {
-    state: Mutex<ThreadState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct ThreadState {
-    woken: bool,
-    done: bool,
-}
-
-impl Wake for ThreadWake {
-    fn wake(&self) {
-        self.state.lock().woken = true;
-        self.changed.notify_all();
-    }
-
-    fn join(&self) {
-        let mut state = self.state.lock();
-        while !state.done {
-            self.changed.wait(&mut state);
-        }
-    }
-}
-
-impl ThreadWake {
-    fn run(&self, mut worker: Box<dyn Worker>) {
-        loop {
-            let step = worker.step();
-            let mut state = self.state.lock();
-            match step {
-                Step::More => {}
-                Step::Idle => {
-                    while !state.woken {
-                        self.changed.wait(&mut state);
-                    }
-                }
-                Step::After(time) => {
-                    if !state.woken {
-                        self.changed.wait_for(&mut state, time);
-                    }
-                }
-                Step::Done => break,
-            }
-            state.woken = false;
-        }
-        drop(worker);
-        self.state.lock().done = true;
-        self.changed.notify_all();
-    }
-}
-
-impl Executor for ThreadExecutor {
-    fn spawn(&self, name: &str, worker: Box<dyn Worker>) -> Arc<dyn Wake> {
-        let wake = Arc::new(ThreadWake::default());
-        let runs = wake.clone();
-        let abort = AbortOnPanic(name.to_string());
-        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(move || {
-            runs.run(worker);
-            std::mem::forget(abort);
-        });
-        if let Err(error) = spawned {
-            // Without its workers the engine would wait for ever.
-            eprintln!("could not start the thread {name}: {error}");
-            std::process::abort();
-        }
-        wake
-    }
-
-    fn wait(&self, gate: &Gate) {
-        gate.block();
-    }
-}
-
-/// Ends the process when a worker panics: what waits for a dead worker would wait for ever.
-struct AbortOnPanic(String);
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        eprintln!("the background worker {} panicked; ending the process", self.0);
-        std::process::abort();
     }
 }

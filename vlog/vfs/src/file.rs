@@ -186,7 +186,7 @@ struct PathError {
 
 /// A growable buffer whose address is a multiple of [`BLOCK`], for direct I/O.
 ///
-/// Touching new memory is slow: keep and reuse these. The bytes beyond what was written are zero.
+/// Touching new memory is slow: keep and reuse these.
 pub struct AlignedBuf {
     blocks: Vec<Block>,
     len: usize,
@@ -315,5 +315,64 @@ impl std::ops::Deref for AlignedBuf {
 impl Debug for AlignedBuf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AlignedBuf").field("len", &self.len).field("capacity", &self.capacity()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_aligned_and_holds_what_was_put() {
+        let mut buf = AlignedBuf::with_capacity(5000);
+        assert!(buf.is_empty() && buf.capacity() >= 2 * BLOCK);
+        buf.extend_from_slice(b"ab");
+        buf.extend_from_slice(&[7; BLOCK]);
+        assert_eq!(buf.as_ptr().addr() % BLOCK, 0);
+        assert_eq!(buf[..3], [b'a', b'b', 7]);
+        assert_eq!(buf.len(), BLOCK + 2);
+        buf.pad_to_block();
+        assert_eq!(buf.len(), 2 * BLOCK);
+        assert!(buf[BLOCK + 2..].iter().all(|byte| *byte == 0));
+        buf.as_mut_slice()[0] = b'x';
+        assert_eq!(buf[0], b'x');
+    }
+
+    #[test]
+    fn memory_used_before_comes_back_as_zeroes() {
+        let mut buf = AlignedBuf::new();
+        buf.extend_from_slice(&[9; 3 * BLOCK]);
+        buf.clear();
+        buf.extend_from_slice(b"a");
+        buf.pad_to_block();
+        buf.resize(2 * BLOCK + 7);
+        assert!(buf[1..].iter().all(|byte| *byte == 0));
+        buf.as_mut_slice().fill(9);
+        buf.resize(5);
+        buf.resize(BLOCK);
+        assert!(buf[..5].iter().all(|byte| *byte == 9) && buf[5..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn memory_is_given_back_but_not_what_is_in_use() {
+        let mut buf = AlignedBuf::new();
+        buf.extend_from_slice(&[9; 10 * BLOCK]);
+        buf.resize(BLOCK + 1);
+        buf.shrink_to(0);
+        assert!(buf.capacity() >= 2 * BLOCK && buf.capacity() < 10 * BLOCK);
+        assert_eq!(buf[..], [9; BLOCK + 1]);
+        buf.clear();
+        buf.shrink_to(0);
+        assert_eq!(buf.capacity(), 0);
+        assert!(buf.as_slice().is_empty());
+    }
+
+    #[test]
+    fn context_keeps_the_kind_and_the_cause() {
+        let error = in_context("open", Path::new("/a"), io::Error::from_raw_os_error(2));
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().starts_with("open /a: "));
+        let source = std::error::Error::source(&error).and_then(|e| e.downcast_ref::<io::Error>());
+        assert_eq!(source.and_then(io::Error::raw_os_error), Some(2));
     }
 }

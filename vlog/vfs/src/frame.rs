@@ -20,15 +20,23 @@ pub enum FrameError {
     BadCrc,
 }
 
-/// Appends a frame around `payload`, which is shorter than 4 GiB.
+/// Appends a frame around `payload`.
+///
+/// # Panics
+/// When the payload is 4 GiB or longer: its length would not fit.
 pub fn encode(payload: &[u8], out: &mut Vec<u8>) {
+    assert!(payload.len() <= u32::MAX as usize, "a frame holds less than 4 GiB");
     let len = (payload.len() as u32).to_le_bytes();
     out.extend_from_slice(&len);
     out.extend_from_slice(&crc(len, payload).to_le_bytes());
     out.extend_from_slice(payload);
 }
 
-/// Reads a frame from the front; returns its payload and the rest.
+/// Reads a frame from the front, its payload at most `max_len` bytes; returns its payload and the rest.
+///
+/// # Errors
+/// See [`FrameError`]; `TooLong` goes before `CutShort`, so that a damaged length is not taken for a torn
+/// end.
 pub fn decode(bytes: &[u8], max_len: u32) -> Result<(&[u8], &[u8]), FrameError> {
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or(FrameError::CutShort)?;
     let (expected, rest) = rest.split_first_chunk::<4>().ok_or(FrameError::CutShort)?;

@@ -17,7 +17,7 @@ pub mod real;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use exec::{Executor, Gate, Step, ThreadExecutor, Wake, Worker};
+pub use exec::{Executor, Gate, Step, SteppedExecutor, ThreadExecutor, Wake, Worker};
 // pub use fault::FaultVfs;
 pub use file::{AlignedBuf, DirEntry, DirLock, File, IoMode, LockError, Space, Vfs};
 // pub use mem::MemVfs;

@@ -4,7 +4,9 @@
 use std::fs;
 use std::io::{self, IoSlice, Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +32,12 @@ struct RealFile {
 
 impl RealVfs {
     /// Opens; falls back to the page cache where the file system refuses direct I/O.
-    fn open_with(&self, op: &str, path: &Path, mode: IoMode, options: &mut fs::OpenOptions) -> io::Result<Arc<dyn File>> {
+    fn open_with(
+        op: &str,
+        path: &Path,
+        mode: IoMode,
+        options: &mut fs::OpenOptions,
+    ) -> io::Result<Arc<dyn File>> {
         options.mode(0o600);
         if mode == IoMode::Direct {
             match options.clone().custom_flags(OFlags::DIRECT.bits() as i32).open(path) {
@@ -50,19 +57,19 @@ impl RealVfs {
 
 impl Vfs for RealVfs {
     fn create(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.open_with("create", path, mode, fs::OpenOptions::new().read(true).write(true).create_new(true))
+        Self::open_with("create", path, mode, fs::OpenOptions::new().read(true).write(true).create_new(true))
     }
 
     fn open(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.open_with("open", path, mode, fs::OpenOptions::new().read(true).write(true))
+        Self::open_with("open", path, mode, fs::OpenOptions::new().read(true).write(true))
     }
 
     fn open_read(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.open_with("open", path, mode, fs::OpenOptions::new().read(true))
+        Self::open_with("open", path, mode, fs::OpenOptions::new().read(true))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to).map_err(|e| in_context("rename", from, e))
+        fs::rename(from, to).map_err(|e| in_context(&format!("rename {} to", from.display()), to, e))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -70,7 +77,7 @@ impl Vfs for RealVfs {
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to).map_err(|e| in_context("link", from, e))
+        fs::hard_link(from, to).map_err(|e| in_context(&format!("link {} to", from.display()), to, e))
     }
 
     fn link_count(&self, path: &Path) -> io::Result<u64> {
@@ -89,11 +96,15 @@ impl Vfs for RealVfs {
         let entries = || -> io::Result<Vec<DirEntry>> {
             let entry = |entry: io::Result<fs::DirEntry>| {
                 let entry = entry?;
-                let meta = entry.metadata()?;
+                let meta = match entry.metadata() {
+                    // Removed since its name was read: a live node's directory may be listed from outside.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    meta => meta?,
+                };
                 let (is_dir, name) = (meta.is_dir(), entry.file_name().to_string_lossy().into_owned());
-                Ok(DirEntry { name, is_dir, len: if is_dir { 0 } else { meta.len() } })
+                Ok(Some(DirEntry { name, is_dir, len: if is_dir { 0 } else { meta.len() } }))
             };
-            fs::read_dir(dir)?.map(entry).collect()
+            fs::read_dir(dir)?.filter_map(|name| entry(name).transpose()).collect()
         };
         let mut entries = entries().map_err(|e| in_context("list", dir, e))?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -139,7 +150,8 @@ impl Vfs for RealVfs {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir).map_err(|e| in_context("statvfs", dir, e.into()))?;
-        Ok(Space { available: stat.f_bavail * stat.f_frsize, total: stat.f_blocks * stat.f_frsize })
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { available: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
 }
 
@@ -219,9 +231,15 @@ impl File for RealFile {
     }
 
     fn preallocate(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-            Err(e) => Err(self.context("preallocate")(e.into())),
+        if len == 0 {
+            return Ok(()); // which the kernel refuses
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, len) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(self.context("preallocate")(e.into())),
+            }
         }
     }
 
@@ -286,6 +304,40 @@ mod tests {
         }
         drop(lock);
         RealVfs.lock(&path, "pid 2").unwrap();
+    }
+
+    #[test]
+    fn names_are_listed_renamed_linked_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("x/y");
+        RealVfs.create_dir_all(&sub).unwrap();
+        assert_eq!(RealVfs.permissions(&sub).unwrap(), 0o700);
+        let (a, b) = (sub.join("a"), sub.join("b"));
+        let file = RealVfs.create(&a, IoMode::Buffered).unwrap();
+        file.preallocate(0).unwrap();
+        file.preallocate(1 << 16).unwrap();
+        assert!(file.is_empty().unwrap());
+        file.write_at(b"hello", 3).unwrap();
+        file.set_len(6).unwrap();
+        assert_eq!(RealVfs.permissions(&a).unwrap(), 0o600);
+        RealVfs.hard_link(&a, &b).unwrap();
+        assert_eq!(RealVfs.link_count(&a).unwrap(), 2);
+        RealVfs.create_dir_all(&sub.join("dir")).unwrap();
+        let listed = RealVfs.list(&sub).unwrap();
+        let listed: Vec<_> = listed.iter().map(|e| (e.name.as_str(), e.is_dir, e.len)).collect();
+        assert_eq!(listed, [("a", false, 6), ("b", false, 6), ("dir", true, 0)]);
+        RealVfs.rename(&a, &b).unwrap();
+        RealVfs.remove(&a).unwrap();
+        assert!(!RealVfs.exists(&a).unwrap() && RealVfs.exists(&b).unwrap());
+        RealVfs.sync_dir(&sub).unwrap();
+        assert_eq!(RealVfs.read_all(&b, 6).unwrap(), b"\0\0\0hel");
+        assert_eq!(RealVfs.read_all(&b, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let read_only = RealVfs.open_read(&b, IoMode::Buffered).unwrap();
+        assert!(read_only.write_at(b"x", 0).is_err());
+        let past_the_end = read_only.read_exact_at(&mut [0; 4], 4).unwrap_err();
+        assert_eq!(past_the_end.kind(), io::ErrorKind::UnexpectedEof);
+        let space = RealVfs.space(&sub).unwrap();
+        assert!(space.available <= space.total && space.total > 0);
     }
 
     #[test]

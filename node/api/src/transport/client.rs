@@ -80,15 +80,18 @@ impl<Req, Resp: DeserializeOwned> Stream for ClientTransport<Req, Resp> {
     type Item = io::Result<Response<Resp>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.frames.poll_next_unpin(cx).map_ok(|frame| {
-            let reply = message::decode_to_client(frame.body)?;
-            let message = reply.outcome.and_then(|body| {
-                // The caller gets it; the connection is in step and lives on.
-                body.decode().map_err(|e| ServerError::new(io::ErrorKind::InvalidData, format!("reply: {e}")))
-            });
-            Ok(Response { request_id: reply.id, message })
-        })
-        .map(|item| item.map(|item| item.and_then(|reply| reply)))
+        self.frames
+            .poll_next_unpin(cx)
+            .map_ok(|frame| {
+                let reply = message::decode_to_client(frame.body)?;
+                let message = reply.outcome.and_then(|body| {
+                    // The caller gets it; the connection is in step and lives on.
+                    body.decode()
+                        .map_err(|e| ServerError::new(io::ErrorKind::InvalidData, format!("reply: {e}")))
+                });
+                Ok(Response { request_id: reply.id, message })
+            })
+            .map(|item| item.map(|item| item.and_then(|reply| reply)))
     }
 }
 

@@ -64,7 +64,8 @@ impl Body {
     /// # Errors
     /// The bytes are none, or more than one.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
-        let (taken, beside) = beside::supply(self.beside.clone(), || postcard::take_from_bytes(&self.message));
+        let (taken, beside) =
+            beside::supply(self.beside.clone(), || postcard::take_from_bytes(&self.message));
         match taken {
             Ok((message, [])) if beside.is_empty() => Ok(message),
             Ok((_, rest)) => {

@@ -1,0 +1,275 @@
+//! The embedded database: the engine without consensus. It decides by itself what is committed, which is
+//! what is durable.
+//!
+//! ```no_run
+//! use kv_lsm::{Db, Options, WriteBatch};
+//!
+//! let db = Db::open("data".as_ref(), Options::default())?;
+//! let mut batch = WriteBatch::default();
+//! batch.put(b"key", b"value".as_slice());
+//! db.write(batch)?;
+//! assert_eq!(db.get(b"key")?.map(|found| found.value), Some("value".into()));
+//! db.close()?;
+//! # Ok::<(), kv_lsm::StoreError>(())
+//! ```
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
+use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, StoredValue};
+use parking_lot::Mutex;
+
+use crate::error::StoreError;
+use crate::key::MAX_KEY;
+use crate::options::Options;
+use crate::store::{Applied, Environment, Found, NewStore, Scan, ScanRange, Snapshot, Store};
+
+/// The term of all entries of an embedded database.
+const TERM: u64 = 1;
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on disk. Writers that come together share a sync.
+    #[default]
+    Sync,
+    /// Once it is in the log's memory. A power loss takes at most what was written since the last sync,
+    /// [`Options::waiting_bytes_max`] bytes at most, and always the newest writes.
+    Batched,
+}
+
+/// Changes and conditions that take effect together, or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    checks: Vec<Op>,
+    changes: Vec<Change>,
+    durability: Durability,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(Bytes, Bytes),
+    Delete(Bytes),
+}
+
+impl WriteBatch {
+    /// Sets a key.
+    pub fn put(&mut self, key: &[u8], value: impl Into<Bytes>) -> &mut Self {
+        self.changes.push(Change::Put(Bytes::copy_from_slice(key), value.into()));
+        self
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, key: &[u8]) -> &mut Self {
+        self.changes.push(Change::Delete(Bytes::copy_from_slice(key)));
+        self
+    }
+
+    /// Has nothing take effect unless the key is as expected just before.
+    pub fn check(&mut self, key: &[u8], expect: Expect) -> &mut Self {
+        self.checks.push(Op::Check { key: Bytes::copy_from_slice(key), expect });
+        self
+    }
+
+    /// Says when the write is acknowledged.
+    pub fn durability(&mut self, durability: Durability) -> &mut Self {
+        self.durability = durability;
+        self
+    }
+
+    fn into_ops(self, options: &Options) -> Result<Vec<Op>, StoreError> {
+        let change = |change| match change {
+            Change::Put(key, value) => {
+                let value = OpValue::Full(StoredValue::new(&key, value, &options.compression));
+                Op::Put { key, value }
+            }
+            Change::Delete(key) => Op::Delete { key },
+        };
+        let ops: Vec<Op> = self.checks.into_iter().chain(self.changes.into_iter().map(change)).collect();
+        if ops.is_empty() || ops.len() > usize::from(u16::MAX) {
+            return Err(StoreError::Invalid(format!("a batch of {} operations; 1 to 65,535 go", ops.len())));
+        }
+        if let Some(op) = ops.iter().find(|op| op.key().is_empty() || op.key().len() > MAX_KEY) {
+            let len = op.key().len();
+            return Err(StoreError::Invalid(format!("a key of {len} bytes; 1 to {MAX_KEY} go")));
+        }
+        Ok(ops)
+    }
+}
+
+/// A write that waits for its turn to be applied.
+struct Waiting {
+    entry: Entry,
+    result: Arc<Mutex<Option<Result<Applied, StoreError>>>>,
+}
+
+/// See the module.
+pub struct Db {
+    store: Arc<Store>,
+    executor: Arc<dyn Executor>,
+    /// Writes in log order, not yet applied.
+    waiting: Mutex<VecDeque<Waiting>>,
+    /// One thread applies at a time, in order.
+    applying: Mutex<()>,
+    _lock: Box<dyn DirLock>,
+}
+
+impl Db {
+    /// Opens the database in `dir` on the real disk, making it where there is none.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, StoreError> {
+        let environment = Environment {
+            vfs: Arc::new(RealVfs),
+            clock: Arc::new(SystemClock::default()),
+            executor: Arc::new(ThreadExecutor),
+        };
+        Self::open_in(&environment, dir, options)
+    }
+
+    /// As [`Db::open`], on other seams.
+    pub fn open_in(environment: &Environment, dir: &Path, options: Options) -> Result<Self, StoreError> {
+        environment.vfs.create_dir_all(dir)?;
+        let holder = format!("pid {}", std::process::id());
+        let lock = match environment.vfs.lock(&dir.join(kv_manifest::names::LOCK), &holder) {
+            Ok(lock) => lock,
+            Err(LockError::Held { holder }) => {
+                return Err(StoreError::Invalid(format!("{} is in use by {holder}", dir.display())));
+            }
+            Err(LockError::Io(error)) => return Err(error.into()),
+        };
+        let store = Store::open(environment, dir, options, Some(new_store(environment)))?;
+        // Alone, what is in the log is committed: whatever was not acknowledged is there whole or not.
+        for entry in store.take_uncommitted() {
+            store.apply(&entry)?;
+        }
+        if let Some(last) = store.log().state().last {
+            store.log().set_committed(last.index + 1);
+        }
+        Ok(Self {
+            store,
+            executor: environment.executor.clone(),
+            waiting: Mutex::default(),
+            applying: Mutex::new(()),
+            _lock: lock,
+        })
+    }
+
+    /// Sets a key; returns its version. Durable on return.
+    pub fn put(&self, key: &[u8], value: impl Into<Bytes>) -> Result<u64, StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(key, value);
+        self.write_unchecked(batch)
+    }
+
+    /// Removes a key; returns the version of its removal. Durable on return.
+    pub fn delete(&self, key: &[u8]) -> Result<u64, StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.delete(key);
+        self.write_unchecked(batch)
+    }
+
+    fn write_unchecked(&self, batch: WriteBatch) -> Result<u64, StoreError> {
+        match self.write(batch)? {
+            Applied::Done { revision } => Ok(revision),
+            other => Err(StoreError::Invalid(format!("a write without checks ended as {other:?}"))),
+        }
+    }
+
+    /// Writes a batch, and says whether its checks held.
+    pub fn write(&self, batch: WriteBatch) -> Result<Applied, StoreError> {
+        let durability = batch.durability;
+        let ops = batch.into_ops(self.store.options())?;
+        let log = self.store.log();
+        log.wait_room(self.store.options().waiting_bytes_max)?;
+        let (gate, result) = (Arc::new(Gate::default()), Arc::new(Mutex::new(None)));
+        let index = {
+            // Appending and queueing under one lock: entries are applied in log order.
+            let mut waiting = self.waiting.lock();
+            let index = log.state().last.map_or(1, |last| last.index + 1);
+            let entry = Entry { at: Position { term: TERM, index }, payload: Payload::Ops(ops) };
+            let durable = gate.clone();
+            log.append(vec![entry], Box::new(move |_| durable.open()))?;
+            let entry = log.entries(index..index + 1, 0, false)?.pop();
+            let entry = entry.ok_or_else(|| StoreError::Invalid("an appended entry is not there".into()))?;
+            waiting.push_back(Waiting { entry, result: result.clone() });
+            index
+        };
+        if durability == Durability::Sync {
+            self.executor.wait(&gate);
+            if log.durable_next() <= index {
+                log.wait_durable()?; // says why the write failed
+            }
+        }
+        self.apply_until(index);
+        let result = result.lock().take();
+        result.unwrap_or_else(|| Err(StoreError::Invalid("a write was not applied".into())))
+    }
+
+    /// Applies what waits, in order, up to and including `index`.
+    fn apply_until(&self, index: u64) {
+        let _one = self.applying.lock();
+        loop {
+            let next = {
+                let mut waiting = self.waiting.lock();
+                let due = waiting.front().is_some_and(|front| front.entry.at.index <= index);
+                due.then(|| waiting.pop_front()).flatten()
+            };
+            let Some(next) = next else { break };
+            *next.result.lock() = Some(self.store.apply(&next.entry));
+        }
+        self.store.log().set_committed(index + 1);
+    }
+
+    /// The newest value of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, StoreError> {
+        self.store.get(key, None)
+    }
+
+    /// `length` bytes of a value from `offset` on, cut at its end.
+    pub fn get_range(&self, key: &[u8], offset: u64, length: u64) -> Result<Option<Found>, StoreError> {
+        self.store.get(key, Some(offset..offset.saturating_add(length)))
+    }
+
+    /// Keys of a range in order, as of now.
+    pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
+        self.store.scan(range)
+    }
+
+    /// Pins what is there now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    /// The engine below.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Writes everything out and stops. Without it nothing that was synced is lost; the next open then
+    /// reads the end of the log.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.store.close()
+    }
+}
+
+fn new_store(environment: &Environment) -> NewStore {
+    // Two directories must not be taken for each other; nothing here needs to be secret.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let mixed = now ^ (u64::from(std::process::id()) << 40) ^ environment.clock.unix_ms();
+    let mut cluster_id = [0; 16];
+    let (first, second) = cluster_id.split_at_mut(8);
+    first.copy_from_slice(&now.to_le_bytes());
+    second.copy_from_slice(&mixed.to_le_bytes());
+    NewStore { cluster_id, node_id: 0, incarnation: mixed }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("store", &self.store).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,183 @@
+//! Versions in memory, in order, until they are flushed to a table.
+
+use std::cell::Cell;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use crossbeam_skiplist::SkipMap;
+
+use crate::cursor::Cursor;
+use crate::key::{AsVersion, InternalKey, Seq, Slot};
+use crate::table::TableError;
+
+/// What the skip list and the allocator add to an entry, in bytes: pointers, counters, rounding.
+const ENTRY_OVERHEAD: usize = 64;
+/// Versions that a cursor fetches at once, at most.
+const BATCH_MAX: usize = 64;
+
+/// A skip list of versions. One thread inserts; any number reads meanwhile.
+#[derive(Debug)]
+pub struct Memtable {
+    map: SkipMap<InternalKey, Slot>,
+    bytes: AtomicUsize,
+    seq_min: AtomicU64,
+    seq_max: AtomicU64,
+}
+
+impl Default for Memtable {
+    fn default() -> Self {
+        Self {
+            map: SkipMap::new(),
+            bytes: AtomicUsize::new(0),
+            seq_min: AtomicU64::new(Seq::MAX),
+            seq_max: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Memtable {
+    /// Adds a version, replacing the same one. Key and inline value are copied, so that they keep no
+    /// network frame or block alive.
+    pub fn insert(&self, key: &[u8], seq: Seq, slot: Slot) {
+        let slot = match slot {
+            Slot::Inline(value) => Slot::Inline(Bytes::copy_from_slice(&value)),
+            other => other,
+        };
+        let added = entry_bytes(key.len(), &slot);
+        let replaced = Cell::new(0);
+        self.map.compare_insert(InternalKey { key: Bytes::copy_from_slice(key), seq }, slot, |old| {
+            replaced.set(entry_bytes(key.len(), old));
+            true
+        });
+        self.seq_min.fetch_min(seq, Ordering::Relaxed);
+        self.seq_max.fetch_max(seq, Ordering::Relaxed);
+        self.bytes.fetch_add(added, Ordering::Relaxed);
+        self.bytes.fetch_sub(replaced.get(), Ordering::Relaxed);
+    }
+
+    /// The newest version of `key` that is not newer than `seq`.
+    #[must_use]
+    pub fn get(&self, key: &[u8], seq: Seq) -> Option<(Seq, Slot)> {
+        let from: &dyn AsVersion = &(key, seq);
+        let entry = self.map.lower_bound(Bound::Included(from))?;
+        (entry.key().key == key).then(|| (entry.key().seq, entry.value().clone()))
+    }
+
+    /// Memory taken, in bytes; estimated.
+    #[must_use]
+    pub fn approximate_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Versions in it.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Lowest seq in it; `None` where it is empty.
+    #[must_use]
+    pub fn seq_min(&self) -> Option<Seq> {
+        (!self.is_empty()).then(|| self.seq_min.load(Ordering::Relaxed))
+    }
+
+    /// Highest seq in it; `None` where it is empty.
+    #[must_use]
+    pub fn seq_max(&self) -> Option<Seq> {
+        (!self.is_empty()).then(|| self.seq_max.load(Ordering::Relaxed))
+    }
+
+    /// Walks over the versions. What is inserted meanwhile may or may not be seen: readers ignore what is
+    /// newer than the seq they read at.
+    #[must_use]
+    pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
+        MemtableCursor { memtable: self.clone(), batch: Vec::new(), at: 0, fetch: 1 }
+    }
+}
+
+fn entry_bytes(key_len: usize, slot: &Slot) -> usize {
+    let inline = match slot {
+        Slot::Inline(value) => value.len(),
+        Slot::Tombstone | Slot::Pointer(_) => 0,
+    };
+    size_of::<(InternalKey, Slot)>() + ENTRY_OVERHEAD + key_len + inline
+}
+
+/// Walks over a [`Memtable`], which it keeps alive.
+///
+/// The skip list lends entries only while it is borrowed, so the cursor fetches them by handle, the more
+/// the further it goes.
+#[derive(Debug)]
+pub struct MemtableCursor {
+    memtable: Arc<Memtable>,
+    batch: Vec<(InternalKey, Slot)>,
+    /// Where the cursor stands in the batch.
+    at: usize,
+    /// How many versions to fetch next.
+    fetch: usize,
+}
+
+impl MemtableCursor {
+    fn fill(&mut self, from: Bound<&dyn AsVersion>) {
+        let mut entry = self.memtable.map.lower_bound(from);
+        self.batch.clear();
+        self.at = 0;
+        while let Some(found) = entry {
+            self.batch.push((found.key().clone(), found.value().clone()));
+            entry = if self.batch.len() < self.fetch { found.next() } else { None };
+        }
+    }
+
+    fn current(&self) -> Option<&(InternalKey, Slot)> {
+        self.batch.get(self.at)
+    }
+}
+
+impl Cursor for MemtableCursor {
+    fn seek_first(&mut self) -> Result<(), TableError> {
+        self.fetch = 1;
+        self.fill(Bound::Unbounded);
+        Ok(())
+    }
+
+    fn seek(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
+        self.fetch = 1;
+        let from: &dyn AsVersion = &(key, seq);
+        self.fill(Bound::Included(from));
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<(), TableError> {
+        if self.at + 1 < self.batch.len() {
+            self.at += 1;
+        } else if let Some((last, _)) = self.batch.pop() {
+            self.fetch = (self.fetch * 2).min(BATCH_MAX);
+            self.fill(Bound::Excluded(&last as &dyn AsVersion));
+        }
+        Ok(())
+    }
+
+    fn valid(&self) -> bool {
+        self.current().is_some()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.current().map_or(&[], |(key, _)| &key.key)
+    }
+
+    fn seq(&self) -> Seq {
+        self.current().map_or(0, |(key, _)| key.seq)
+    }
+
+    fn slot(&self) -> &Slot {
+        self.current().map_or(&Slot::Tombstone, |(_, slot)| slot)
+    }
+}

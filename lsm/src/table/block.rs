@@ -1,0 +1,297 @@
+//! Data blocks, unpacked: versions in order, each key without what it shares with the one before.
+//!
+//! Every [`RESTART_INTERVAL`]th entry gives its key in full; where these entries are stands at the end, so
+//! that a search need not read the whole block.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use kv_vfs::varint;
+
+use super::format::{INLINE_BYTES_MAX, RESTART_INTERVAL};
+use super::input::Input;
+use crate::key::{Kind, MAX_KEY, Seq, Slot, ValuePointer, compare};
+
+/// Builds the content of a block.
+#[derive(Default)]
+pub(super) struct BlockBuilder {
+    bytes: Vec<u8>,
+    restarts: Vec<u32>,
+    /// Entries since the last restart point.
+    run: usize,
+    last_key: Vec<u8>,
+}
+
+impl BlockBuilder {
+    /// Appends a version that comes after all before.
+    pub(super) fn add(&mut self, key: &[u8], seq: Seq, slot: &Slot) {
+        if self.restarts.is_empty() || self.run == RESTART_INTERVAL {
+            self.restarts.push(self.bytes.len() as u32);
+            self.run = 0;
+            self.last_key.clear();
+        }
+        self.run += 1;
+        let shared = shared_prefix(&self.last_key, key);
+        let suffix = key.get(shared..).unwrap_or_default();
+        varint::put(&mut self.bytes, shared as u64);
+        varint::put(&mut self.bytes, suffix.len() as u64);
+        self.bytes.extend_from_slice(suffix);
+        self.bytes.push(slot.kind() as u8);
+        varint::put(&mut self.bytes, seq);
+        match slot {
+            Slot::Tombstone => {}
+            Slot::Inline(value) => varint::put_bytes(&mut self.bytes, value),
+            Slot::Pointer(pointer) => put_pointer(&mut self.bytes, pointer),
+        }
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(suffix);
+    }
+
+    /// Whether nothing was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.restarts.is_empty()
+    }
+
+    /// Length of the content so far, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() + 4 * self.restarts.len() + 4
+    }
+
+    /// Completes the content.
+    pub(super) fn finish(&mut self) -> &[u8] {
+        for restart in &self.restarts {
+            self.bytes.extend_from_slice(&restart.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(&(self.restarts.len() as u32).to_le_bytes());
+        &self.bytes
+    }
+
+    /// Begins the next block.
+    pub(super) fn reset(&mut self) {
+        self.bytes.clear();
+        self.restarts.clear();
+        self.last_key.clear();
+        self.run = 0;
+    }
+}
+
+fn put_pointer(out: &mut Vec<u8>, pointer: &ValuePointer) {
+    varint::put(out, pointer.segment);
+    varint::put(out, u64::from(pointer.offset));
+    varint::put(out, u64::from(pointer.length));
+    varint::put(out, pointer.value_bytes);
+}
+
+/// Length of the longest common prefix.
+pub(super) fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+/// What is wrong in a block whose checksum is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    /// Where, in bytes from the start of the unpacked block.
+    pub at: usize,
+    /// What.
+    pub why: &'static str,
+}
+
+fn malformed(at: usize, why: &'static str) -> Malformed {
+    Malformed { at, why }
+}
+
+/// An unpacked block.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    bytes: Bytes,
+    entries_end: usize,
+    restarts: usize,
+}
+
+impl Block {
+    pub(super) fn parse(bytes: Bytes) -> Result<Self, Malformed> {
+        let (rest, count) =
+            bytes.split_last_chunk::<4>().ok_or(malformed(0, "block is shorter than its tail"))?;
+        let restarts = u32::from_le_bytes(*count) as usize;
+        let tail = restarts.checked_mul(4).filter(|tail| *tail <= rest.len());
+        let entries_end =
+            rest.len() - tail.ok_or(malformed(rest.len(), "more restart points than there is room for"))?;
+        let block = Self { entries_end, restarts, bytes };
+        if block.restart(0) != Some(0) || entries_end == 0 {
+            return Err(malformed(entries_end, "no first entry"));
+        }
+        Ok(block)
+    }
+
+    fn restart(&self, number: usize) -> Option<usize> {
+        let at = self.entries_end + number * 4;
+        let bytes = self.bytes.get(at..)?.first_chunk::<4>()?;
+        (number < self.restarts).then_some(u32::from_le_bytes(*bytes) as usize)
+    }
+
+    fn entry(&self, at: usize) -> Result<Entry<'_>, Malformed> {
+        let bytes = self.bytes.get(at..self.entries_end).unwrap_or_default();
+        Entry::read(bytes, at).ok_or(malformed(at, "entry cannot be decoded"))
+    }
+
+    /// Where the last restart point is whose version is before `(key, seq)`, or the first one.
+    fn restart_before(&self, key: &[u8], seq: Seq) -> Result<usize, Malformed> {
+        let (mut low, mut high) = (0, self.restarts);
+        let mut from = 0;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let at = self.restart(middle).ok_or(malformed(self.entries_end, "no such restart point"))?;
+            let entry = self.entry(at)?;
+            if entry.shared != 0 {
+                return Err(malformed(at, "key at a restart point is not whole"));
+            }
+            if compare((entry.suffix, entry.seq), (key, seq)).is_lt() {
+                (low, from) = (middle + 1, at);
+            } else {
+                high = middle;
+            }
+        }
+        Ok(from)
+    }
+}
+
+/// One entry, as it stands in the block.
+struct Entry<'a> {
+    shared: usize,
+    suffix: &'a [u8],
+    seq: Seq,
+    value: Value,
+    /// Where the next one begins.
+    end: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Tombstone,
+    /// Where in the block.
+    Inline(Range<usize>),
+    Pointer(ValuePointer),
+}
+
+impl<'a> Entry<'a> {
+    fn read(bytes: &'a [u8], at: usize) -> Option<Self> {
+        let position = |input: &Input<'_>| at + bytes.len() - input.remaining();
+        let mut input = Input::new(bytes);
+        let shared = input.size()?;
+        let suffix = input.bytes()?;
+        if shared.checked_add(suffix.len())? > MAX_KEY {
+            return None;
+        }
+        let kind = Kind::try_from(input.byte()?).ok()?;
+        let seq = input.number()?;
+        let value = match kind {
+            Kind::Tombstone => Value::Tombstone,
+            Kind::Inline => {
+                let value = input.bytes().filter(|value| value.len() <= INLINE_BYTES_MAX)?;
+                let end = position(&input);
+                Value::Inline(end - value.len()..end)
+            }
+            Kind::Pointer => Value::Pointer(ValuePointer {
+                segment: input.number()?,
+                offset: input.u32()?,
+                length: input.u32()?,
+                value_bytes: input.number()?,
+            }),
+        };
+        Some(Self { shared, suffix, seq, value, end: position(&input) })
+    }
+}
+
+/// Walks over a block.
+#[derive(Debug)]
+pub(super) struct BlockCursor {
+    block: Block,
+    /// Where the next entry begins.
+    next: usize,
+    valid: bool,
+    key: Vec<u8>,
+    seq: Seq,
+    slot: Slot,
+}
+
+impl BlockCursor {
+    /// A cursor that stands nowhere.
+    pub(super) fn new(block: Block) -> Self {
+        Self { block, next: 0, valid: false, key: Vec::new(), seq: 0, slot: Slot::Tombstone }
+    }
+
+    pub(super) fn seek_first(&mut self) -> Result<(), Malformed> {
+        self.jump(0);
+        self.next()
+    }
+
+    /// Goes to the first version that is not before `(key, seq)`; nowhere if the block holds none.
+    pub(super) fn seek(&mut self, key: &[u8], seq: Seq) -> Result<(), Malformed> {
+        let from = self.block.restart_before(key, seq)?;
+        self.jump(from);
+        loop {
+            let value = self.step()?;
+            if !self.valid || compare((&self.key, self.seq), (key, seq)).is_ge() {
+                self.load(value);
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<(), Malformed> {
+        let value = self.step()?;
+        self.load(value);
+        Ok(())
+    }
+
+    pub(super) fn valid(&self) -> bool {
+        self.valid
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub(super) fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    fn jump(&mut self, to: usize) {
+        self.next = to;
+        self.valid = false;
+        self.key.clear();
+    }
+
+    /// Reads the next entry, all but its value.
+    fn step(&mut self) -> Result<Value, Malformed> {
+        let at = self.next;
+        let continues = std::mem::replace(&mut self.valid, false);
+        if at == self.block.entries_end {
+            return Ok(Value::Tombstone);
+        }
+        let entry = self.block.entry(at)?;
+        let tail = self.key.get(entry.shared..).ok_or(malformed(at, "key shares more than there is"))?;
+        // The shared part is equal, so only the tails decide.
+        if continues && compare((tail, self.seq), (entry.suffix, entry.seq)).is_ge() {
+            return Err(malformed(at, "entry is out of order"));
+        }
+        self.key.truncate(entry.shared);
+        self.key.extend_from_slice(entry.suffix);
+        self.seq = entry.seq;
+        self.next = entry.end;
+        self.valid = true;
+        Ok(entry.value)
+    }
+
+    fn load(&mut self, value: Value) {
+        self.slot = match value {
+            Value::Tombstone => Slot::Tombstone,
+            Value::Inline(range) => Slot::Inline(self.block.bytes.slice(range)),
+            Value::Pointer(pointer) => Slot::Pointer(pointer),
+        };
+    }
+}

@@ -1,0 +1,88 @@
+//! What clients ask: the handlers behind the listener.
+
+mod admin;
+mod disk;
+mod kv;
+mod scans;
+
+use std::sync::Arc;
+
+use kv_api::admin::Admin as _;
+use kv_api::kv::Kv as _;
+use kv_api::transport::{Connection, ServeOptions, Service, serve};
+use kv_api::{KvError, Limits};
+use kv_lsm::{Store, StoreError};
+
+pub use admin::AdminService;
+pub use disk::DiskGuard;
+pub use kv::KvService;
+
+use crate::raft::RaftNode;
+use scans::OpenScans;
+
+/// What all handlers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The member of the group.
+    pub raft: RaftNode,
+    /// Its engine.
+    pub store: Arc<Store>,
+    /// What a client may ask for.
+    pub limits: Limits,
+    /// Room on the disk.
+    pub disk: DiskGuard,
+    scans: OpenScans,
+}
+
+impl Shared {
+    /// Handlers on this member.
+    #[must_use]
+    pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits, disk: DiskGuard) -> Arc<Self> {
+        Arc::new(Self { raft, store, limits, disk, scans: OpenScans::default() })
+    }
+
+    /// Runs what reads from disk where it does not hold up the reactor.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, KvError> {
+        let shared = self.clone();
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result.map_err(|error| to_wire(&error)),
+            Err(error) => Err(KvError::Unavailable(format!("the read ended early: {error}"))),
+        }
+    }
+}
+
+/// The services a node has.
+#[must_use]
+pub fn services() -> Vec<Service> {
+    vec![Service::KV, Service::ADMIN]
+}
+
+/// Answers one connection until it ends.
+pub async fn answer(connection: Connection, options: ServeOptions, shared: Arc<Shared>) {
+    if connection.service == Service::KV {
+        let service = KvService(shared);
+        serve(connection, options, move |context, request| {
+            tarpc::server::Serve::serve(service.clone().serve(), context, request)
+        })
+        .await;
+    } else {
+        let service = AdminService(shared);
+        serve(connection, options, move |context, request| {
+            tarpc::server::Serve::serve(service.clone().serve(), context, request)
+        })
+        .await;
+    }
+}
+
+fn to_wire(error: &StoreError) -> KvError {
+    match error {
+        StoreError::Invalid(why) => KvError::Invalid(why.clone()),
+        damage if damage.is_damage() => {
+            KvError::Corrupt(format!("{damage}; run `kvadmin check --data-dir D` with the node stopped"))
+        }
+        other => KvError::Unavailable(other.to_string()),
+    }
+}

@@ -1,0 +1,98 @@
+//! The worked example of `docs/format/segment.md`, decoded and made again, so that it stays true.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use kv_vfs::{AlignedBuf, BLOCK};
+
+use crate::record::{self, Parsed};
+use crate::*;
+
+const PAGE: &str = include_str!("../../docs/format/segment.md");
+
+fn entry() -> Entry {
+    let key = Bytes::from_static(b"k");
+    let value = OpValue::Full(StoredValue::new(&key, Bytes::from_static(b"hello"), &Compression::default()));
+    let ops = vec![Op::Put { key, value }, Op::Delete { key: Bytes::from_static(b"old") }];
+    Entry { at: Position { term: 1, index: 3 }, payload: Payload::Ops(ops) }
+}
+
+fn identity() -> SegmentIdentity {
+    SegmentIdentity {
+        cluster_id: [7; 16],
+        incarnation: 1,
+        group_id: 0,
+        segment: 1,
+        file: 5,
+        generation: 0,
+        epoch: 1,
+    }
+}
+
+/// The two blocks of the example.
+fn encode() -> Vec<u8> {
+    let end = LogEnd { last: Some(Position { term: 1, index: 2 }), committed_next: 3, ..LogEnd::default() };
+    let (mut bytes, previous_crc) = SegmentHeader::encode(&identity(), &end);
+    let mut group = AlignedBuf::new();
+    group.resize(format::GROUP_HEADER_BYTES as usize);
+    let record_crc = record::put_entry(&mut group, &entry());
+    let used = group.len() as u32;
+    group.pad_to_block();
+    let header = GroupHeader {
+        segment: 1,
+        generation: 0,
+        number: 0,
+        epoch: 1,
+        length: group.len() as u32,
+        used,
+        durable_segment: 0,
+        durable_end: 0,
+        committed_next: 3,
+        ledger_number: 2,
+        previous_crc,
+        records: 1,
+        records_crc: crc32fast::hash(&record_crc.to_le_bytes()),
+        crc: 0,
+    };
+    bytes.extend_from_slice(&header.encode().0);
+    bytes.extend_from_slice(&group[format::GROUP_HEADER_BYTES as usize..]);
+    bytes
+}
+
+/// The bytes of the page's hex block.
+fn example() -> Vec<u8> {
+    let hex = PAGE.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut bytes = Vec::new();
+    for word in hex.split_whitespace() {
+        match word {
+            "*" => bytes.resize(bytes.len().next_multiple_of(BLOCK), 0),
+            pair => bytes.push(u8::from_str_radix(pair, 16).unwrap()),
+        }
+    }
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+    bytes
+}
+
+#[test]
+fn the_worked_example_is_what_the_code_writes_and_reads() {
+    assert_eq!(example(), encode(), "the hex block should be:\n{}", dump(&encode()));
+    let bytes = Bytes::from(example());
+    let header = SegmentHeader::decode(Path::new("00000005.seg"), &bytes).unwrap();
+    assert_eq!(header.identity, identity());
+    let group = GroupHeader::decode(&bytes[BLOCK..]).unwrap();
+    assert_eq!((group.previous_crc, group.records), (header.crc, 1));
+    let record = bytes.slice(BLOCK + format::GROUP_HEADER_BYTES as usize..);
+    let Parsed::Entry(found, _) = record::parse(&record).unwrap().0 else { panic!("no entry") };
+    assert_eq!(found, entry());
+}
+
+fn dump(bytes: &[u8]) -> String {
+    let block = |block: &[u8]| {
+        let used = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let lines = block[..used]
+            .chunks(16)
+            .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ") + "\n");
+        lines.collect::<String>()
+    };
+    bytes.chunks(BLOCK).map(block).collect::<Vec<_>>().join("*\n")
+}
