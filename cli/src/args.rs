@@ -49,7 +49,7 @@ pub struct Global {
     pub output: Format,
 
     /// How long one request may take, retries and a change of leader included.
-    /// [default: 10; import and export: 60, so that they wait for a node that restarts]
+    /// [default: 10; import and export: 60, so that they wait for a node that restarts; vlog verify: a week]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 

@@ -142,7 +142,6 @@ async fn write_lines(label: &'static str, unit: Unit, bar: ProgressBar, items: A
 }
 
 /// Megabytes (10^6 bytes) per second.
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 pub fn mb_per_second(bytes: u64, seconds: f64) -> f64 {
     bytes as f64 / 1e6 / seconds.max(1e-9)
 }

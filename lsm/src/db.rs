@@ -257,6 +257,13 @@ impl Db {
     }
 }
 
+impl Drop for Db {
+    /// Stops the workers: nothing may write into the directory once the lock is gone.
+    fn drop(&mut self) {
+        self.store.stop();
+    }
+}
+
 fn new_store(environment: &Environment) -> NewStore {
     // Two directories must not be taken for each other; nothing here needs to be secret.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;

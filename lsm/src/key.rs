@@ -76,6 +76,16 @@ impl Slot {
             Slot::Pointer(_) => Kind::Pointer,
         }
     }
+
+    /// Uncompressed length of the value, in bytes; 0 for a tombstone.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        match self {
+            Slot::Tombstone => 0,
+            Slot::Inline(value) => value.len() as u64,
+            Slot::Pointer(pointer) => pointer.value_bytes,
+        }
+    }
 }
 
 /// One version of a key. Ordered by key bytewise, then newest (highest seq) first.

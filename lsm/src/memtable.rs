@@ -181,3 +181,85 @@ impl Cursor for MemtableCursor {
         self.current().map_or(&Slot::Tombstone, |(_, slot)| slot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::testing::{any_versions, collect, few, inline, lookup, version};
+    use proptest::prelude::*;
+    use std::sync::atomic::AtomicBool;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..Default::default() })]
+
+        #[test]
+        fn finds_and_walks_as_a_sorted_map(versions in any_versions(0..300)) {
+            let memtable = Arc::new(Memtable::default());
+            for (at, slot) in &versions {
+                memtable.insert(&at.key, at.seq, slot.clone());
+            }
+            let expected: Vec<_> = versions.iter().map(|(k, s)| (k.clone(), s.clone())).collect();
+            let mut cursor = memtable.cursor();
+            cursor.seek_first().unwrap();
+            prop_assert_eq!(collect(&mut cursor).unwrap(), expected);
+            for at in versions.keys() {
+                for seq in [0, at.seq.saturating_sub(1), at.seq, u64::MAX] {
+                    prop_assert_eq!(memtable.get(&at.key, seq), lookup(&versions, &at.key, seq));
+                    cursor.seek(&at.key, seq).unwrap();
+                    let next = versions.range(version(&at.key, seq)..).next().map(|(k, _)| k.clone());
+                    prop_assert_eq!(cursor.valid().then(|| version(cursor.key(), cursor.seq())), next);
+                }
+            }
+            prop_assert_eq!(memtable.entries(), versions.len());
+            prop_assert_eq!(memtable.seq_min(), versions.keys().map(|at| at.seq).min());
+            prop_assert_eq!(memtable.seq_max(), versions.keys().map(|at| at.seq).max());
+        }
+    }
+
+    #[test]
+    fn a_version_inserted_again_counts_once() {
+        let memtable = Memtable::default();
+        few().into_iter().for_each(|(at, slot)| memtable.insert(&at.key, at.seq, slot));
+        let (bytes, entries) = (memtable.approximate_bytes(), memtable.entries());
+        assert!(bytes > entries * size_of::<(InternalKey, Slot)>());
+        few().into_iter().for_each(|(at, slot)| memtable.insert(&at.key, at.seq, slot));
+        assert_eq!((memtable.approximate_bytes(), memtable.entries()), (bytes, entries));
+        memtable.insert(b"apple", 7, inline(b"redder"));
+        assert_eq!(memtable.approximate_bytes(), bytes + 3);
+        assert_eq!(memtable.get(b"apple", 8), Some((7, inline(b"redder"))));
+    }
+
+    #[test]
+    fn keeps_nothing_of_the_caller_alive() {
+        let frame = Bytes::from(vec![1; 100]);
+        let memtable = Memtable::default();
+        memtable.insert(&frame[..4], 1, Slot::Inline(frame.slice(10..20)));
+        assert!(frame.is_unique());
+    }
+
+    #[test]
+    fn readers_see_a_growing_prefix_while_one_writes() {
+        let memtable = Arc::new(Memtable::default());
+        let done = AtomicBool::new(false);
+        let key = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_be_bytes();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut cursor = memtable.cursor();
+                    while !done.load(Ordering::Acquire) {
+                        let newest = memtable.seq_max().unwrap_or(0);
+                        if newest > 0 {
+                            assert!(memtable.get(&key(newest), newest).is_some());
+                        }
+                        cursor.seek_first().unwrap();
+                        let walked = collect(&mut cursor).unwrap();
+                        assert!(walked.is_sorted_by(|a, b| a.0 < b.0));
+                        assert!(walked.iter().filter(|(at, _)| at.seq <= newest).count() as u64 == newest);
+                    }
+                });
+            }
+            (1..3000).for_each(|n| memtable.insert(&key(n), n, Slot::Tombstone));
+            done.store(true, Ordering::Release);
+        });
+    }
+}

@@ -9,5 +9,7 @@ pub mod datadir;
 pub mod exit;
 pub mod http;
 pub mod process;
+pub mod raft;
 pub mod server;
+pub mod service;
 pub mod shutdown;

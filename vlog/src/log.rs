@@ -15,9 +15,9 @@ use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTE
 use crate::header::LogEnd;
 use crate::index::{LogIndex, Place};
 use crate::ledger::Ledger;
-use crate::read::{Files, SegmentFile};
+use crate::read::{SegmentFile, SegmentFiles};
 use crate::record::entry_bytes;
-use crate::recover::Recovered;
+use crate::recover::{Recovered, SegmentInput};
 use crate::scan::{Record, ScanEnd, SegmentScanner};
 use crate::tail::{Cached, TailCache};
 use crate::types::{Entry, Op, OpValue, Pointer, Position, Vote};
@@ -108,6 +108,15 @@ impl Draft {
     }
 }
 
+/// How the log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// What waits is written, the last segment sealed.
+    Seal,
+    /// What waits is written.
+    Stop,
+}
+
 struct Inner {
     index: LogIndex,
     tail: TailCache,
@@ -121,7 +130,7 @@ struct Inner {
     /// When the segment of the open group is full.
     target: u64,
     poisoned: Option<String>,
-    closing: bool,
+    closing: Option<Closing>,
     room: Vec<Arc<Gate>>,
 }
 
@@ -129,7 +138,7 @@ struct Inner {
 pub(crate) struct Shared {
     pub options: VlogOptions,
     inner: Mutex<Inner>,
-    files: Files,
+    files: SegmentFiles,
     ledger_number: AtomicU64,
 }
 
@@ -155,19 +164,10 @@ impl Vlog {
         options: VlogOptions,
         recovered: Recovered,
     ) -> Result<Arc<Self>, VlogError> {
+        let files = SegmentFiles::open(&*vfs, &recovered)?;
+        let is_cut = |segment: &&SegmentInput| recovered.summary_of(segment).is_some_and(|s| s.cut);
+        let cut = recovered.segments.iter().filter(is_cut).map(|s| s.identity.segment).collect();
         let Recovered { end, sealed, mut index, segments, durable, .. } = recovered;
-        let files = Files::default();
-        let mut cut = BTreeSet::new();
-        for segment in &segments {
-            let number = segment.identity.segment;
-            let Some(summary) = segment.sealed.as_ref().or(sealed.as_ref().map(|s| &s.summary)) else {
-                continue;
-            };
-            files.insert(number, SegmentFile::open(&*vfs, segment.path.clone(), summary.end)?);
-            if summary.cut {
-                cut.insert(number);
-            }
-        }
         let first = segments.last().map_or(1, |segment| segment.identity.segment + 1);
         index.open(first);
         let next = index.next_index();
@@ -182,7 +182,7 @@ impl Vlog {
                 waiting_bytes: 0,
                 target: 0,
                 poisoned: None,
-                closing: false,
+                closing: None,
                 room: Vec::new(),
                 index,
             }),
@@ -355,7 +355,16 @@ impl Vlog {
 
     /// Writes what waits, seals the last segment and stops. Later calls fail.
     pub fn close(&self) -> Result<(), VlogError> {
-        self.shared.inner.lock().closing = true;
+        self.end(Closing::Seal)
+    }
+
+    /// Writes what waits and stops, leaving the last segment for recovery. Later calls fail.
+    pub fn stop(&self) -> Result<(), VlogError> {
+        self.end(Closing::Stop)
+    }
+
+    fn end(&self, how: Closing) -> Result<(), VlogError> {
+        self.shared.inner.lock().closing.get_or_insert(how);
         self.writer.wake();
         self.writer.join();
         self.shared.outcome()
@@ -452,11 +461,7 @@ impl Vlog {
     }
 
     fn file(&self, segment: u64) -> Result<Arc<SegmentFile>, VlogError> {
-        self.shared.files.get(segment).ok_or_else(|| VlogError::Corruption {
-            file: format!("segment {segment}"),
-            offset: 0,
-            why: "a pointer names this segment, but there is none".into(),
-        })
+        self.shared.files.expect(segment)
     }
 
     /// The value that a pointer names, as stored; fails unless the record holds this key and version.
@@ -519,7 +524,7 @@ impl Inner {
     fn check(&self) -> Result<(), VlogError> {
         match &self.poisoned {
             Some(why) => Err(VlogError::Poisoned { why: why.clone() }),
-            None if self.closing => Err(VlogError::Poisoned { why: "the log is closed".into() }),
+            None if self.closing.is_some() => Err(VlogError::Poisoned { why: "the log is closed".into() }),
             None => Ok(()),
         }
     }
@@ -646,7 +651,7 @@ impl Shared {
         self.ledger_number.fetch_max(number, Ordering::AcqRel);
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
+    pub(crate) fn closing(&self) -> Option<Closing> {
         self.inner.lock().closing
     }
 

@@ -14,6 +14,7 @@ use crate::footer::FooterHead;
 use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::group::GroupHeader;
 use crate::record::{self, OpHeader, Parsed};
+use crate::recover::Recovered;
 use crate::types::{Entry, Op, OpValue, Pointer};
 use crate::value::{Codec, StoredValue, chunk_head_len, parse_chunks, value_crc};
 
@@ -156,13 +157,40 @@ impl SegmentFile {
     }
 }
 
-/// The files of all segments, by logical segment.
+/// The files of all segments, by logical segment. A reader that only looks has nothing else.
 #[derive(Debug, Default)]
-pub(crate) struct Files {
+pub struct SegmentFiles {
     files: RwLock<BTreeMap<u64, Arc<SegmentFile>>>,
 }
 
-impl Files {
+impl SegmentFiles {
+    /// The segments that recovery found, each up to its end.
+    pub fn open(vfs: &dyn Vfs, recovered: &Recovered) -> Result<Self, VlogError> {
+        let files = Self::default();
+        for segment in &recovered.segments {
+            if let Some(summary) = recovered.summary_of(segment) {
+                let file = SegmentFile::open(vfs, segment.path.clone(), summary.end)?;
+                files.insert(segment.identity.segment, file);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The value that a pointer names, uncompressed; fails unless the record holds this key and version.
+    pub fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<Bytes, VlogError> {
+        let file = self.expect(pointer.segment)?;
+        let value = file.value(pointer, key, seq)?;
+        value.decode().map_err(|why| file.corruption(u64::from(pointer.offset), why))
+    }
+
+    pub(crate) fn expect(&self, segment: u64) -> Result<Arc<SegmentFile>, VlogError> {
+        self.get(segment).ok_or_else(|| VlogError::Corruption {
+            file: format!("segment {segment}"),
+            offset: 0,
+            why: "a pointer names this segment, but there is none".into(),
+        })
+    }
+
     pub(crate) fn insert(&self, segment: u64, file: Arc<SegmentFile>) {
         self.files.write().insert(segment, file);
     }

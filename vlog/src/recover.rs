@@ -74,6 +74,14 @@ pub struct Recovered {
     pub(crate) durable: (u64, u64),
 }
 
+impl Recovered {
+    /// What a segment holds: as it was recorded, or as it was just found.
+    pub(crate) fn summary_of<'a>(&'a self, segment: &'a SegmentInput) -> Option<&'a SegmentSummary> {
+        let found = self.sealed.as_ref().filter(|sealed| sealed.segment == segment.identity.segment);
+        segment.sealed.as_ref().or(found.map(|sealed| &sealed.summary))
+    }
+}
+
 /// Reads the log and hands it to `replay`.
 pub fn recover<R: Replay>(
     vfs: &Arc<dyn Vfs>,

@@ -12,7 +12,7 @@ use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::group::GroupHeader;
 use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
 use crate::ledger::{Ledger, OpenedSegment, SealedSegment};
-use crate::log::{Draft, Pending, Shared};
+use crate::log::{Closing, Draft, Pending, Shared};
 use crate::read::SegmentFile;
 use crate::record;
 
@@ -50,7 +50,7 @@ impl Worker for Writer {
     fn step(&mut self) -> Step {
         if self.shared.is_poisoned() {
             self.shared.fail_waiting();
-            return if self.shared.is_closing() { Step::Done } else { Step::Idle };
+            return if self.shared.closing().is_some() { Step::Done } else { Step::Idle };
         }
         match self.advance() {
             Ok(step) => step,
@@ -105,9 +105,10 @@ impl Writer {
             callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
             return written.map(|()| Step::More);
         }
-        if self.shared.is_closing() {
-            self.close()?;
-            return Ok(Step::Done);
+        match self.shared.closing() {
+            Some(Closing::Seal) => return self.close().map(|()| Step::Done),
+            Some(Closing::Stop) => return Ok(Step::Done),
+            None => {}
         }
         if self.named && self.shared.ledger_number() <= self.named_ledger {
             return Ok(Step::Idle);

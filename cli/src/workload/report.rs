@@ -62,7 +62,6 @@ impl Tally {
     }
 
     /// The result of a run.
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn report(&self, run: Run, seconds: f64) -> Report {
         Report {
             run,

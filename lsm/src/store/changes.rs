@@ -1,11 +1,10 @@
 //! The manifest as the engine and the log use it: one at a time, numbers handed out, the log told.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
 
-use kv_manifest::{Edit, LogPosition, Manifest, SealedInfo, State, names};
+use kv_manifest::{Edit, FileNumbers, LogPosition, Manifest, SealedInfo, State, names};
 use kv_vlog::{Ledger, NextFile, OpenedSegment, Position, SealedSegment, SegmentSummary, Vlog};
 use parking_lot::Mutex;
 
@@ -18,15 +17,14 @@ pub(crate) struct Changes {
     dir: PathBuf,
     options: Options,
     manifest: Mutex<Manifest>,
-    next_file: AtomicU64,
+    numbers: FileNumbers,
     log: OnceLock<Weak<Vlog>>,
 }
 
 impl Changes {
-    /// `next_file`: beyond all numbers that any file in the directory has.
-    pub(crate) fn new(dir: &Path, options: Options, manifest: Manifest, next_file: u64) -> Self {
-        let next_file = AtomicU64::new(next_file.max(manifest.state().next_file));
-        Self { dir: dir.into(), options, manifest: Mutex::new(manifest), next_file, log: OnceLock::new() }
+    pub(crate) fn new(dir: &Path, options: Options, manifest: Manifest) -> Self {
+        let numbers = manifest.file_numbers();
+        Self { dir: dir.into(), options, manifest: Mutex::new(manifest), numbers, log: OnceLock::new() }
     }
 
     /// The log to be told of every durable change-set.
@@ -36,20 +34,12 @@ impl Changes {
 
     /// A file number that was never used.
     pub(crate) fn allocate(&self) -> u64 {
-        self.next_file.fetch_add(1, Ordering::Relaxed)
+        self.numbers.take()
     }
 
     /// Makes edits durable as one change-set.
-    pub(crate) fn commit(&self, cause: &str, mut edits: Vec<Edit>) -> Result<u64, StoreError> {
-        let number = {
-            let mut manifest = self.manifest.lock();
-            let next = self.next_file.load(Ordering::Relaxed);
-            if next > manifest.state().next_file {
-                // First, so that a number is used up before anything has it.
-                edits.insert(0, Edit::NextFile(next));
-            }
-            manifest.append(cause, edits)?
-        };
+    pub(crate) fn commit(&self, cause: &str, edits: Vec<Edit>) -> Result<u64, StoreError> {
+        let number = self.manifest.lock().append(cause, edits)?;
         if let Some(log) = self.log.get().and_then(Weak::upgrade) {
             log.note_ledger(number);
         }
@@ -72,9 +62,7 @@ impl Changes {
     }
 
     fn live_bytes(&self) -> u64 {
-        self.with_state(|state| {
-            state.tables.values().flat_map(|table| &table.refs).map(|r| r.bytes).sum()
-        })
+        self.with_state(|state| state.tables.values().flat_map(|table| &table.refs).map(|r| r.bytes).sum())
     }
 }
 

@@ -60,9 +60,8 @@ impl Compactor {
         let moved: Vec<Arc<Table>> = {
             let view = core.view();
             let chosen = view.tables.iter().filter(|table| ids.contains(&table.meta.id));
-            let at_level = |table: &Arc<Table>| {
-                core.open_table(kv_manifest::TableMeta { level, ..table.meta.clone() })
-            };
+            let at_level =
+                |table: &Arc<Table>| core.open_table(kv_manifest::TableMeta { level, ..table.meta.clone() });
             chosen.map(at_level).collect::<Result<_, _>>()?
         };
         self.replace(ids, moved, false);

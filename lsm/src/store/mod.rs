@@ -26,8 +26,8 @@ use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
 use changes::{Changes, to_manifest};
-pub(crate) use core::Core;
 pub use core::Applied;
+pub(crate) use core::Core;
 pub use open::{Environment, NewStore};
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use status::{SegmentLine, segment_lines, verify_segment};
@@ -168,8 +168,7 @@ impl Store {
             return Ok(None);
         }
         let view = self.shared.core.view();
-        let on_disk =
-            |op: &Op| matches!(op, Op::Check { key, .. } if !view.in_memory(key, Seq::MAX));
+        let on_disk = |op: &Op| matches!(op, Op::Check { key, .. } if !view.in_memory(key, Seq::MAX));
         if entry.payload.ops().iter().any(on_disk) {
             return Ok(None);
         }
@@ -243,7 +242,8 @@ impl Store {
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Found, StoreError> {
         let value_bytes = slot.value_bytes();
-        let range = range.map(|r| r.start.min(value_bytes)..r.end.clamp(r.start.min(value_bytes), value_bytes));
+        let range =
+            range.map(|r| r.start.min(value_bytes)..r.end.clamp(r.start.min(value_bytes), value_bytes));
         let value = match (slot, range) {
             (Slot::Tombstone, _) => Bytes::new(),
             (Slot::Inline(bytes), None) => bytes.clone(),
@@ -263,15 +263,28 @@ impl Store {
     /// Flushes, seals the log and stops the workers. Later writes fail.
     pub fn close(&self) -> Result<(), StoreError> {
         let flushed = self.flush();
+        self.stop_workers();
+        // After the workers: closing the log seals its last segment, and nothing is recorded after that.
+        let closed = self.shared.log.close();
+        flushed?;
+        Ok(closed?)
+    }
+
+    /// Writes out what the log holds in memory and stops the workers; the next open recovers the rest.
+    /// Later writes fail. Does nothing after [`Store::close`].
+    pub fn stop(&self) {
+        self.stop_workers();
+        if let Err(error) = self.shared.log.stop() {
+            tracing::warn!(%error, "the log did not stop cleanly");
+        }
+    }
+
+    fn stop_workers(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         for worker in [&self.flusher, &self.compactor] {
             worker.wake();
             worker.join();
         }
-        // After the workers: closing the log seals its last segment, and nothing is recorded after that.
-        let closed = self.shared.log.close();
-        flushed?;
-        Ok(closed?)
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn open(
     let manifest = open_manifest(environment, dir, new)?;
     let state = manifest.state().clone();
     let vfs = &environment.vfs;
-    let found = cross_check(vfs, dir, &state)?;
+    let found = cross_check(&**vfs, dir, &state)?;
     if let Some(problem) = found.problems.first() {
         return Err(StoreError::Damaged(format!(
             "{}: {} ({} problems in all; `kvadmin check --data-dir D` lists them)",
@@ -62,19 +62,18 @@ pub(super) fn open(
         )));
     }
     let core = Core::open(vfs.clone(), dir, options, &state)?;
-    let next_file = largest_file_number(vfs, dir)? + 1;
-    let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest, next_file));
+    let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest));
     let (recovered, pending) = recover(&core, Some(&changes), dir, &state)?;
     // The log remembers the newest change-set it saw durable: a manifest that ends before it lost some.
     changes.require(recovered.end.ledger_number)?;
-    // Only now: what the manifest does not know was never acknowledged, because a file is recorded before
-    // anything in it is.
-    remove_orphans(vfs, dir, &found)?;
     let torn = recovered.torn.clone();
     if let Some(torn) = &torn {
         tracing::info!("cut a write that was never acknowledged: {torn}");
     }
     let log = start_log(environment, &core, &changes, &state, recovered)?;
+    // What the manifest does not know was never acknowledged: a file is recorded before anything in it is.
+    // Only now, because starting the log has made durable what the manifest was read to say.
+    remove_orphans(&**vfs, dir, &found)?;
     changes.attach(&log);
     let shared = Arc::new(Shared {
         core,
@@ -122,13 +121,6 @@ fn open_manifest(
     Ok(manifest)
 }
 
-/// The largest number that any file of ours has, known to the manifest or not.
-fn largest_file_number(vfs: &Arc<dyn Vfs>, dir: &Path) -> Result<u64, StoreError> {
-    let entries = vfs.list(dir)?;
-    let numbers = entries.iter().filter_map(|entry| names::parse(&entry.name)?.number());
-    Ok(numbers.max().unwrap_or_default())
-}
-
 /// Reads the log into the memtable; flushes on the way when told where to record that. Returns what it
 /// found and the entries that are not known to be committed.
 pub(crate) fn recover(
@@ -149,11 +141,7 @@ pub(crate) fn recover(
     Ok((recovered, replayer.pending.into()))
 }
 
-pub(crate) fn segment_input(
-    dir: &Path,
-    state: &State,
-    segment: &kv_manifest::SegmentState,
-) -> SegmentInput {
+pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::SegmentState) -> SegmentInput {
     SegmentInput {
         identity: SegmentIdentity {
             cluster_id: state.identity.cluster_id,

@@ -30,11 +30,7 @@ pub struct SegmentLine {
 }
 
 /// The segments that a manifest names.
-pub fn segment_lines(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    state: &State,
-) -> Result<Vec<SegmentLine>, StoreError> {
+pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Vec<SegmentLine>, StoreError> {
     let mut live: BTreeMap<u64, u64> = BTreeMap::new();
     for refs in state.tables.values().flat_map(|table| &table.refs) {
         *live.entry(refs.segment).or_default() += refs.bytes;

@@ -248,6 +248,11 @@ impl BlockCursor {
         self.valid
     }
 
+    /// Whether no version follows.
+    pub(super) fn is_last(&self) -> bool {
+        self.next == self.block.entries_end
+    }
+
     pub(super) fn key(&self) -> &[u8] {
         &self.key
     }

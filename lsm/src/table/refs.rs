@@ -68,17 +68,17 @@ impl RefsBuilder {
     }
 
     /// All references, ascending by segment and offset.
-    pub(super) fn finish(self) -> Vec<SegmentOffsets> {
-        let finish = |(segment, mut collected): (u64, Collected)| {
+    pub(super) fn sorted(&mut self) -> Vec<SegmentOffsets> {
+        let sort = |(segment, collected): (&u64, &mut Collected)| {
             collected.offsets.sort_unstable();
             SegmentOffsets {
-                segment,
+                segment: *segment,
                 count: collected.offsets.len() as u64,
                 bytes: collected.bytes,
                 runs: to_runs(&collected.offsets),
             }
         };
-        self.segments.into_iter().map(finish).collect()
+        self.segments.iter_mut().map(sort).collect()
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
             builder.add(&pointer);
         }
         let totals = builder.totals();
-        let refs = builder.finish();
+        let refs = builder.sorted();
         let sums = refs.iter().map(|r| SegmentRef { segment: r.segment, count: r.count, bytes: r.bytes });
         assert_eq!(sums.collect::<Vec<_>>(), totals);
         refs

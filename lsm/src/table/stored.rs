@@ -9,9 +9,7 @@ use std::io;
 use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::format::{
-    BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHandle, COMPRESSED_BLOCK_BYTES_MAX, Codec,
-};
+use super::format::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHandle, COMPRESSED_BLOCK_BYTES_MAX, Codec};
 
 /// zstd level: keys and pointers gain little from a higher one.
 const LEVEL: i32 = 1;

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     Admin, Batch, Builder, Error, Scan,
     endpoints::{Endpoint, Endpoints, Route, Size},
-    line::{AdminRpc, Dial, KvRpc, Line, Live, Rpc},
+    line::{AdminRpc, Dial, KvRpc, Line, Live, Rpc, Taken},
     retry::{self, Failure, Jitter, Repeat},
     scan,
 };
@@ -333,9 +333,9 @@ impl Core {
         endpoint: &Endpoint,
         size: Size,
         until: Instant,
-    ) -> Result<Arc<Live<KvRpc>>, Failure> {
+    ) -> Result<Taken<KvRpc>, Failure> {
         let line = endpoint.line(size);
-        self.open(&line, endpoint, until).await
+        Ok(Taken { live: self.open(&line, endpoint, until).await?, _in_use: line })
     }
 
     pub(crate) async fn connect_admin(

@@ -229,6 +229,20 @@ impl<R: Rpc> Drop for InUse<R> {
     }
 }
 
+/// A connection in use by one call: its line counts the call until this is dropped.
+pub(crate) struct Taken<R: Rpc> {
+    pub(crate) live: Arc<Live<R>>,
+    pub(crate) _in_use: InUse<R>,
+}
+
+impl<R: Rpc> std::ops::Deref for Taken<R> {
+    type Target = Live<R>;
+
+    fn deref(&self) -> &Live<R> {
+        &self.live
+    }
+}
+
 fn usable<R: Rpc>(dialling: &Dialling<R>) -> bool {
     match dialling.peek() {
         None => true,

@@ -238,7 +238,7 @@ impl<'a> History<'a> {
         self.endpoints.avoid(endpoint);
         self.unreached += 1;
         let round = if matches!(self.route, Route::Only(_)) { 1 } else { self.endpoints.addresses().len() };
-        if self.unreached % round.max(1) == 0 { Next::LATER } else { Next::AT_ONCE }
+        if self.unreached.is_multiple_of(round.max(1)) { Next::LATER } else { Next::AT_ONCE }
     }
 
     fn lost(&mut self, endpoint: &Arc<Endpoint>, why: String) -> Next {

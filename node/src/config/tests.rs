@@ -371,7 +371,7 @@ fn values_that_do_not_go_together_are_refused() {
     assert_eq!(
         in_file("raft.heartbeat_ms = 251"),
         "raft.heartbeat_ms (kvnode.toml:1): 251 is more than half of raft.election_timeout_ms_min, 500: one late \
-         heartbeat would cost the leader its office"
+         heartbeat would start an election"
     );
 }
 

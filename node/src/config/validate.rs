@@ -98,7 +98,7 @@ impl Settings {
         require(raft.heartbeat_ms.saturating_mul(2) <= min, "raft.heartbeat_ms", || {
             format!(
                 "{} is more than half of raft.election_timeout_ms_min, {min}: one late heartbeat would \
-                 cost the leader its office",
+                 start an election",
                 raft.heartbeat_ms
             )
         })

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use kv_vfs::{IoMode, RealVfs};
+use kv_vfs::{IoMode, MemVfs, RealVfs, Survival};
 
 use super::*;
 
@@ -30,6 +30,7 @@ fn with_files(vfs: &dyn Vfs, path: &Path, names: &[&str]) {
 fn everywhere(test: impl Fn(&dyn Vfs, &Path)) {
     let real = tempfile::tempdir().unwrap();
     test(&RealVfs, real.path());
+    test(&MemVfs::new(), Path::new("/"));
 }
 
 #[test]
@@ -43,6 +44,14 @@ fn a_missing_directory_is_made_private_with_those_above_it() {
         drop(dir);
         assert!(open_dir(vfs, &path).unwrap().is_new(), "a lock file alone is nothing");
     });
+}
+
+#[test]
+fn a_directory_that_was_made_outlives_a_crash() {
+    let vfs = MemVfs::new();
+    let path = Path::new("/a/b/data");
+    drop(open_dir(&vfs, path).unwrap());
+    assert!(vfs.crash_clone(&Survival::Synced).exists(path).unwrap());
 }
 
 #[test]

@@ -35,7 +35,12 @@ impl LogStore {
 
     /// Entries of the range. Reads from disk run on the blocking pool: the reactor must not wait for a
     /// slow disk, or heartbeats would.
-    async fn read(&self, range: std::ops::Range<u64>, bytes: u64, values: bool) -> io::Result<Vec<EntryOfUs>> {
+    async fn read(
+        &self,
+        range: std::ops::Range<u64>,
+        bytes: u64,
+        values: bool,
+    ) -> io::Result<Vec<EntryOfUs>> {
         let log = self.log().clone();
         let entries = tokio::task::spawn_blocking(move || log.entries(range, bytes, values))
             .await
@@ -107,10 +112,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let state = self.log().state();
-        Ok(LogState {
-            last_purged_log_id: state.purged.map(log_id),
-            last_log_id: state.last.map(log_id),
-        })
+        Ok(LogState { last_purged_log_id: state.purged.map(log_id), last_log_id: state.last.map(log_id) })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -145,7 +147,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: openraft::OptionalSend,
     {
         let entries = entries.into_iter().map(to_vlog_entry).collect::<io::Result<Vec<_>>>()?;
-        let done = Box::new(move |result: Result<(), VlogError>| callback.io_completed(result.map_err(to_io)));
+        let done =
+            Box::new(move |result: Result<(), VlogError>| callback.io_completed(result.map_err(to_io)));
         self.log().append(entries, done).map_err(to_io)
     }
 

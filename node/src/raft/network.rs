@@ -2,13 +2,13 @@
 
 use std::io;
 
+use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{RPCError, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::network::v2::RaftNetworkV2;
+use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::{BasicNode, OptionalSend};
 
 use super::state_machine::VirtualSnapshot;

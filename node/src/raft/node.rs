@@ -7,6 +7,7 @@ use kv_api::KvError;
 use kv_api::admin::Role;
 use kv_lsm::Store;
 use kv_vlog::Op;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::{BasicNode, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 

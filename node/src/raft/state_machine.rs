@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use kv_lsm::{Store, StoreError};
-use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{OptionalSend, RaftSnapshotBuilder, StoredMembership};
 
 use super::types::{LogIdOfUs, StoredMembershipOfUs, TypeConfig, decode_membership, log_id, to_vlog_entry};
@@ -90,8 +90,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, VirtualSnapshot>> {
         let (last_log_id, last_membership) = self.state()?;
-        let snapshot_id = last_log_id.as_ref().map(ToString::to_string).unwrap_or_default();
-        let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
+        let meta = SnapshotMeta { last_log_id, last_membership };
         Ok(Snapshot { meta, snapshot: VirtualSnapshot })
     }
 }

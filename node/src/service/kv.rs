@@ -67,7 +67,8 @@ impl Kv for KvService {
 
     async fn scan(self, _: Context, request: ScanRequest) -> Result<ScanPage, KvError> {
         let shared = self.0;
-        check_key(&shared.limits, &request.from).or_else(|e| if request.from.is_empty() { Ok(()) } else { Err(e) })?;
+        check_key(&shared.limits, &request.from)
+            .or_else(|e| if request.from.is_empty() { Ok(()) } else { Err(e) })?;
         let (snapshot, from) = match &request.cursor {
             Some(cursor) => (shared.scans.take(cursor.snapshot)?, cursor.from.clone()),
             None => {
@@ -76,8 +77,7 @@ impl Kv for KvService {
             }
         };
         let pinned = snapshot.clone();
-        let (items, next) =
-            shared.blocking(move |shared| page(shared, &snapshot, from, &request)).await?;
+        let (items, next) = shared.blocking(move |shared| page(shared, &snapshot, from, &request)).await?;
         let next = match next {
             Some(from) => Some(Cursor { snapshot: shared.scans.keep(pinned)?, from }),
             None => None,

@@ -13,14 +13,16 @@ pub mod fault;
 pub mod file;
 pub mod frame;
 pub mod mem;
+pub mod op;
 pub mod real;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use exec::{Executor, Gate, Step, SteppedExecutor, ThreadExecutor, Wake, Worker};
-// pub use fault::FaultVfs;
+pub use fault::FaultVfs;
 pub use file::{AlignedBuf, DirEntry, DirLock, File, IoMode, LockError, Space, Vfs};
-// pub use mem::MemVfs;
+pub use mem::{MemVfs, Survival};
+pub use op::{Op, OpKind};
 pub use real::RealVfs;
 
 /// Unit of direct I/O and of every aligned structure on disk, in bytes.

@@ -169,7 +169,19 @@ impl RealFile {
         move |e| in_context(&op, &self.path, e)
     }
 
+    /// Not left to the file system: some refuse what is not aligned, some silently do it through the page
+    /// cache, which is slow, and coherent with direct I/O only by luck.
+    fn check_aligned(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let aligned = |n: usize| n.is_multiple_of(BLOCK);
+        if !self.direct || [offset as usize, buf.len(), buf.as_ptr().addr()].into_iter().all(aligned) {
+            return Ok(());
+        }
+        let why = "direct I/O with offset, length or address not aligned";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
     fn write_slices(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        bufs.iter().try_for_each(|buf| self.check_aligned(offset, buf))?;
         let mut offset = offset;
         for slices in bufs.chunks(IOV_MAX) {
             let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -196,6 +208,7 @@ impl RealFile {
 
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.check_aligned(offset, buf).map_err(self.context("read"))?;
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, offset + done as u64) {
@@ -211,7 +224,8 @@ impl File for RealFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, offset).map_err(self.context("write"))
+        let checked = self.check_aligned(offset, buf);
+        checked.and_then(|()| self.file.write_all_at(buf, offset)).map_err(self.context("write"))
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
@@ -277,6 +291,38 @@ mod tests {
         let direct = RealVfs.open_read(&path, IoMode::Direct).unwrap();
         assert_eq!(direct.read_at(back.as_mut_slice(), 4096).unwrap(), 2 * 4096);
         assert_eq!(RealVfs.create(&path, IoMode::Direct).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn direct_writes_are_vectored_and_aligned() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealVfs.create(&dir.path().join("f"), IoMode::Direct).unwrap();
+        let mut buf = AlignedBuf::new();
+        buf.resize(2 * BLOCK);
+        buf.as_mut_slice()[..BLOCK].fill(1);
+        buf.as_mut_slice()[BLOCK..].fill(2);
+        let slices = [IoSlice::new(&buf[BLOCK..]), IoSlice::new(&buf)];
+        file.write_vectored_at(&slices, BLOCK as u64).unwrap();
+        let mut back = AlignedBuf::new();
+        back.resize(4 * BLOCK);
+        file.read_exact_at(back.as_mut_slice(), 0).unwrap();
+        assert_eq!(back.chunks(BLOCK).map(|block| block[BLOCK - 1]).collect::<Vec<_>>(), [0, 2, 1, 2]);
+        if file.is_direct() {
+            let refused = [
+                file.write_at(&buf[..100], 0),
+                file.write_at(&buf, 100),
+                file.write_vectored_at(&[IoSlice::new(&buf[1..=BLOCK])], 0),
+                file.read_exact_at(&mut back.as_mut_slice()[..100], 0),
+            ];
+            assert!(refused.into_iter().all(|done| done.unwrap_err().kind() == io::ErrorKind::InvalidInput));
+        }
+    }
+
+    #[test]
+    fn files_that_refuse_direct_io_are_opened_without() {
+        let file = RealVfs.open_read(Path::new("/proc/self/status"), IoMode::Direct).unwrap();
+        assert!(!file.is_direct());
+        assert!(file.read_at(&mut [0; 10], 3).unwrap() > 0);
     }
 
     #[test]

@@ -126,7 +126,8 @@ async fn the_leader_is_followed_and_remembered() {
     client.put("k", "v").await.unwrap();
     assert_eq!(follower.fake.count("write"), 2);
     // It is gone: another one is asked.
-    follower.fake.answer_first([KvError::NotLeader { leader: Some((3, nowhere().await)) }]);
+    let (nobody, _socket) = nowhere();
+    follower.fake.answer_first([KvError::NotLeader { leader: Some((3, nobody)) }]);
     client.put("k", "v").await.unwrap();
     assert_eq!(follower.fake.count("write"), 4);
 }

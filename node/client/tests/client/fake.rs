@@ -16,7 +16,7 @@ use kv_api::{
 use kv_client::{Builder, Client};
 use tarpc::{context::Context, server::Serve};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Notify, Semaphore},
     task::JoinHandle,
 };
@@ -172,7 +172,10 @@ impl Node {
     }
 
     pub async fn start_at(fake: Fake, address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::start_on(fake, TcpListener::bind(address).await.unwrap())
+    }
+
+    pub fn start_on(fake: Fake, listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let welcome = Welcome { cluster_id: fake.0.cluster, node_id: 1, limits: fake.0.limits.clone() };
         let options = ServeOptions::new(fake.0.limits.frame_bytes_max, 64 << 20);
@@ -216,8 +219,9 @@ pub fn builder<'a>(endpoints: impl IntoIterator<Item = &'a String>) -> Builder {
     Client::builder().endpoints(endpoints).deadline(Duration::from_secs(60)).seed(1)
 }
 
-/// An address where nothing listens.
-pub async fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string()
+/// An address where nothing listens, and what keeps others from taking it (and may listen later).
+pub fn nowhere() -> (String, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap().to_string(), socket)
 }

@@ -1,6 +1,6 @@
 //! The client against a fake node over real TCP.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod calls;
 mod failures;

@@ -45,7 +45,8 @@ async fn another_version_is_named_at_once() {
 #[tokio::test]
 async fn one_true_node_is_enough() {
     let node = Node::start(Fake::default()).await;
-    let endpoints = [stranger(b"HTTP/1.1").await, nowhere().await, node.address.clone()];
+    let (nobody, _socket) = nowhere();
+    let endpoints = [stranger(b"HTTP/1.1").await, nobody, node.address.clone()];
     let client = builder(&endpoints).build().unwrap();
     client.put("k", "v").await.unwrap();
     assert!(client.stale().get("k").await.unwrap().is_some());
@@ -53,7 +54,7 @@ async fn one_true_node_is_enough() {
 
 #[tokio::test]
 async fn nobody_there_is_an_error_that_says_who_and_why() {
-    let address = nowhere().await;
+    let (address, _socket) = nowhere();
     let client = builder([&address]).deadline(Duration::from_millis(200)).build().unwrap();
     let error = client.put("k", "v").await.unwrap_err();
     let Error::Unreachable { endpoints, last } = &error else { panic!("{error:?}") };
@@ -64,10 +65,11 @@ async fn nobody_there_is_an_error_that_says_who_and_why() {
 
 #[tokio::test]
 async fn a_node_that_comes_late_is_waited_for() {
-    let address = nowhere().await;
+    let (address, socket) = nowhere();
     let client = builder([&address]).build().unwrap();
     let call = tokio::spawn(async move { client.put("k", "v").await });
-    let _node = Node::start_at(Fake::default(), &address).await;
+    tokio::task::yield_now().await;
+    let _node = Node::start_on(Fake::default(), socket.listen(100).unwrap());
     call.await.unwrap().unwrap();
 }
 

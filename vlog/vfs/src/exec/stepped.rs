@@ -85,7 +85,8 @@ impl SteppedExecutor {
     /// it wakes. Returns the steps.
     pub fn advance(&self, by: Duration) -> u64 {
         let _turn = self.shared.turn.lock();
-        let end = self.shared.clock.monotonic() + ticks(by);
+        let by = if by.is_zero() { by } else { ticks(by) };
+        let end = self.shared.clock.monotonic() + by;
         let mut steps = self.shared.run_until_idle();
         while let Some(time) = self.shared.next_timer().filter(|time| *time <= end) {
             steps += self.shared.run_at(time);
@@ -116,8 +117,8 @@ impl Executor for SteppedExecutor {
     /// Steps workers until the gate is open; with all of them idle, moves the clock to the next timer.
     ///
     /// # Panics
-    /// When the gate is closed and nothing is left that could open it: in a simulation that is a lost
-    /// wake-up.
+    /// When the gate is closed and no worker is left that could open it: in a simulation that is a lost
+    /// wake-up. (A gate that another thread is to open cannot be waited for.)
     fn wait(&self, gate: &Gate) {
         self.shared.run_while("a gate", || !gate.is_open());
     }
@@ -411,6 +412,8 @@ mod tests {
     fn times_below_the_clocks_resolution_pass() {
         let (executor, clock, _) = simulation();
         executor.spawn("eager", does(|| Step::After(Duration::ZERO)));
+        executor.advance(Duration::ZERO);
+        assert_eq!(clock.unix_ms(), 0);
         executor.advance(Duration::from_micros(1500));
         assert_eq!(clock.unix_ms(), 2);
     }

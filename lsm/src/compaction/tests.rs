@@ -1,0 +1,305 @@
+//! A model says what every reader sees; merging and compacting must not change it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cursor::Cursor;
+use crate::key::{Kind, Seq, Slot};
+use crate::memtable::Memtable;
+use crate::merge::MergeCursor;
+use crate::table::testing::{TestDir, Versions, collect, few, identity, inline, lookup, pointer, version};
+use crate::table::{TableError, TableIdentity, TableOptions, TableReader};
+
+fn judge_all(versions: &[(&str, Seq, Kind)], snapshots: &[Seq], bottommost: bool) -> Vec<Verdict> {
+    let mut retain = Retain::new(snapshots.to_vec(), |_: &[u8]| bottommost);
+    versions.iter().map(|(key, seq, kind)| retain.judge(key.as_bytes(), *seq, *kind)).collect()
+}
+
+#[test]
+fn each_snapshot_keeps_the_version_it_sees() {
+    use Kind::{Inline, Pointer, Tombstone};
+    use Verdict::{Duplicate, Keep, Shadowed, Spent};
+    let versions =
+        [("a", 9, Inline), ("a", 7, Pointer), ("a", 5, Inline), ("a", 3, Inline), ("b", 3, Inline)];
+    assert_eq!(judge_all(&versions, &[], true), [Keep, Shadowed, Shadowed, Shadowed, Keep]);
+    assert_eq!(judge_all(&versions, &[5], true), [Keep, Shadowed, Keep, Shadowed, Keep]);
+    assert_eq!(judge_all(&versions, &[6, 5], true), [Keep, Shadowed, Keep, Shadowed, Keep]);
+    assert_eq!(judge_all(&versions, &[8, 6, 4], true), [Keep; 5]);
+    assert_eq!(judge_all(&versions, &[9], true), [Keep, Shadowed, Shadowed, Shadowed, Keep]);
+
+    let deleted = [("", 9, Tombstone), ("a", 9, Tombstone), ("a", 9, Tombstone), ("a", 7, Inline)];
+    assert_eq!(judge_all(&deleted, &[], true), [Spent, Spent, Duplicate, Shadowed]);
+    assert_eq!(judge_all(&deleted, &[], false), [Keep, Keep, Duplicate, Shadowed]);
+    assert_eq!(judge_all(&deleted, &[8], true), [Keep, Keep, Duplicate, Keep]);
+    assert_eq!(judge_all(&deleted, &[9], true), [Spent, Spent, Duplicate, Shadowed]);
+    let twice = [("a", 9, Tombstone), ("a", 7, Tombstone), ("a", 5, Inline)];
+    assert_eq!(judge_all(&twice, &[8], true), [Keep, Spent, Shadowed]);
+}
+
+#[test]
+#[should_panic(expected = "out of order")]
+fn versions_out_of_order_are_a_bug() {
+    judge_all(&[("a", 1, Kind::Inline), ("a", 2, Kind::Inline)], &[], true);
+}
+
+/// One write: which of a few keys, and whether it deletes.
+type Write = (u8, bool);
+
+/// A history, cut into parts from oldest to newest; every part may be written again by a replay.
+fn history(parts: &[Vec<Write>]) -> Vec<Versions> {
+    let mut seq = 0u64;
+    let mut part = |writes: &Vec<Write>| {
+        let mut versions = Versions::new();
+        for (key, deletes) in writes {
+            seq += 1;
+            let slot = match (deletes, seq % 2) {
+                (true, _) => Slot::Tombstone,
+                (false, 0) => inline(&seq.to_le_bytes()),
+                (false, _) => pointer(seq / 10, seq as u32 * 64, 64),
+            };
+            versions.insert(version(&[b'a' + key % 8], seq), slot);
+        }
+        versions
+    };
+    parts.iter().map(&mut part).collect()
+}
+
+fn all_of(parts: &[Versions]) -> Versions {
+    parts.iter().flatten().map(|(key, slot)| (key.clone(), slot.clone())).collect()
+}
+
+/// What a reader finds, newest part first; a tombstone counts as nothing.
+fn read(parts: &[&Versions], key: &[u8], seq: Seq) -> Option<(Seq, Slot)> {
+    let found = parts.iter().find_map(|part| lookup(part, key, seq));
+    found.filter(|(_, slot)| *slot != Slot::Tombstone)
+}
+
+fn memtable(versions: &Versions) -> Arc<Memtable> {
+    let memtable = Arc::new(Memtable::default());
+    for (at, slot) in versions {
+        memtable.insert(&at.key, at.seq, slot.clone());
+    }
+    memtable
+}
+
+fn any_parts() -> impl Strategy<Value = Vec<Vec<Write>>> {
+    prop::collection::vec(prop::collection::vec((any::<u8>(), prop::bool::weighted(0.4)), 1..25), 1..6)
+}
+
+/// Every reader sees in `after` (over `below`) what the history says.
+fn check(history: &Versions, after: &Versions, below: &Versions, readers: &[Seq]) {
+    for reader in readers {
+        for key in b'a'..b'i' {
+            let expected = lookup(history, &[key], *reader).filter(|(_, slot)| *slot != Slot::Tombstone);
+            assert_eq!(read(&[after, below], &[key], *reader), expected, "key {key} at {reader}");
+        }
+    }
+}
+
+/// Nothing is kept that no reader needs.
+fn check_small(after: &Versions, below: &Versions, readers: &[Seq]) {
+    let seen: BTreeSet<_> = readers
+        .iter()
+        .flat_map(|reader| (b'a'..b'i').filter_map(|key| Some((key, lookup(after, &[key], *reader)?.0))))
+        .collect();
+    for (at, slot) in after {
+        assert!(seen.contains(&(at.key[0], at.seq)), "{at:?} is seen by nobody");
+        if *slot == Slot::Tombstone {
+            let hides =
+                |versions: &Versions| versions.keys().any(|other| other.key == at.key && other.seq < at.seq);
+            let late = readers.iter().any(|reader| *reader < at.seq);
+            assert!(hides(after) || hides(below) || late, "{at:?} hides nothing");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
+
+    #[test]
+    fn merging_memtables_and_tables_changes_nothing_that_anybody_sees(
+        parts in any_parts(),
+        in_memory in prop::collection::vec(any::<bool>(), 6),
+        replayed in prop::collection::vec(prop::bool::weighted(0.2), 6),
+        deeper in 0usize..3,
+        snapshots in prop::collection::vec(0u64..120, 0..4),
+    ) {
+        let dir = TestDir::new();
+        let parts = history(&parts);
+        let (below, merged) = parts.split_at(deeper.min(parts.len() - 1));
+        let mut cursors: Vec<Box<dyn Cursor + Send>> = Vec::new();
+        for (n, part) in merged.iter().enumerate().rev() {
+            if in_memory[n] || replayed[n] {
+                cursors.push(Box::new(memtable(part).cursor()));
+            }
+            if !in_memory[n] || replayed[n] {
+                let options = TableOptions { block_bytes: 64, ..Default::default() };
+                cursors.push(Box::new(dir.table(n as u64, &options, part).cursor()));
+            }
+        }
+        let mut cursor = MergeCursor::new(cursors);
+        cursor.seek_first().unwrap();
+        let below = all_of(below);
+        let bottommost = |key: &[u8]| !below.keys().any(|at| at.key == key);
+        let mut retain = Retain::new(snapshots.clone(), bottommost);
+        let mut after = Versions::new();
+        while cursor.valid() {
+            if retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
+                let old = after.insert(version(cursor.key(), cursor.seq()), cursor.slot().clone());
+                prop_assert!(old.is_none());
+            }
+            cursor.next().unwrap();
+        }
+        let mut readers = snapshots;
+        readers.push(Seq::MAX);
+        check(&all_of(&parts), &after, &below, &readers);
+        check_small(&after, &below, &readers);
+    }
+
+    #[test]
+    fn a_merge_seeks_as_one_sorted_map(parts in any_parts(), key in b'`'..b'k', seq in 0u64..120) {
+        let parts = history(&parts);
+        let all = all_of(&parts);
+        let cursors = parts.iter().map(|part| Box::new(memtable(part).cursor()) as Box<dyn Cursor + Send>);
+        let mut cursor = MergeCursor::new(cursors.collect());
+        prop_assert!(!cursor.valid());
+        for _ in 0..2 {
+            cursor.seek(&[key], seq).unwrap();
+            let expected: Vec<_> =
+                all.range(version(&[key], seq)..).map(|(k, s)| (k.clone(), s.clone())).collect();
+            prop_assert_eq!(collect(&mut cursor).unwrap(), expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..Default::default() })]
+
+    #[test]
+    fn a_run_changes_nothing_that_anybody_sees(
+        parts in any_parts(),
+        snapshots in prop::collection::vec(0u64..120, 0..4),
+        table_bytes in 1u64..2000,
+        bottommost: bool,
+    ) {
+        let dir = TestDir::new();
+        let options = TableOptions { block_bytes: 64, ..Default::default() };
+        let parts = history(&parts);
+        let numbered = (1..).zip(&parts);
+        let inputs = numbered.map(|(id, part)| dir.table(id, &options, part)).collect();
+        let job = Job { inputs, snapshots: snapshots.clone(), bottommost, table_bytes };
+        let outputs = run_job(&dir, &job, 100, &AtomicBool::new(false)).unwrap();
+        let after = read_level(&outputs);
+        let mut readers = snapshots;
+        readers.push(Seq::MAX);
+        check(&all_of(&parts), &after, &Versions::new(), &readers);
+        if bottommost {
+            check_small(&after, &Versions::new(), &readers);
+        }
+    }
+}
+
+fn run_job(
+    dir: &TestDir,
+    job: &Job,
+    first: u64,
+    cancel: &AtomicBool,
+) -> Result<Vec<Arc<TableReader>>, TableError> {
+    let mut id = first;
+    let mut next = || {
+        id += 1;
+        identity(id - 1)
+    };
+    let options = TableOptions { block_bytes: 64, ..Default::default() };
+    let outputs = run(&dir.vfs, dir.path(), job, &options, &mut next, cancel)?;
+    Ok(outputs.iter().map(|summary| dir.open(summary)).collect())
+}
+
+/// The versions of tables that must not share a key.
+fn read_level(tables: &[Arc<TableReader>]) -> Versions {
+    for pair in tables.windows(2) {
+        assert!(pair[0].properties().largest < pair[1].properties().smallest);
+    }
+    let mut versions = Versions::new();
+    for table in tables {
+        table.verify().unwrap();
+        let mut cursor = table.cursor();
+        cursor.seek_first().unwrap();
+        versions.extend(collect(&mut cursor).unwrap());
+    }
+    versions
+}
+
+fn job(inputs: Vec<Arc<TableReader>>) -> Job {
+    Job { inputs, snapshots: (0..1000).collect(), bottommost: false, table_bytes: 300 }
+}
+
+#[test]
+fn outputs_end_at_the_wanted_size_and_never_within_a_key() {
+    let dir = TestDir::new();
+    let mut versions = few();
+    versions.extend((200..260).map(|seq| (version(b"key010", seq), inline(b"many versions of one key"))));
+    let input = dir.table(1, &TableOptions::default(), &versions);
+    let outputs = run_job(&dir, &job(vec![input]), 10, &AtomicBool::new(false)).unwrap();
+    assert!(outputs.len() > 3);
+    assert_eq!(outputs[0].properties().cause, "compact");
+    assert_eq!(read_level(&outputs), versions);
+}
+
+#[test]
+fn nothing_comes_out_where_nothing_survives() {
+    let dir = TestDir::new();
+    let versions = Versions::from([(version(b"a", 2), Slot::Tombstone), (version(b"a", 1), inline(b"x"))]);
+    let inputs = vec![dir.table(1, &TableOptions::default(), &versions)];
+    let job = Job { snapshots: vec![], bottommost: true, ..job(inputs) };
+    assert!(run_job(&dir, &job, 10, &AtomicBool::new(false)).unwrap().is_empty());
+    assert_eq!(dir.names(), ["00000001.sst"]);
+}
+
+#[test]
+fn a_cancelled_run_leaves_nothing() {
+    let dir = TestDir::new();
+    let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
+    let cancelled = run_job(&dir, &job(inputs), 10, &AtomicBool::new(true));
+    assert!(matches!(cancelled, Err(TableError::Cancelled)));
+
+    let versions: Versions = (0..5000u64).map(|n| (version(&n.to_be_bytes(), 1), Slot::Tombstone)).collect();
+    let job = Job { snapshots: vec![], ..job(vec![dir.table(2, &TableOptions::default(), &versions)]) };
+    let (cancel, mut id) = (AtomicBool::new(false), 10);
+    let mut next = || -> TableIdentity {
+        id += 1;
+        cancel.store(id == 14, Ordering::Relaxed);
+        identity(id)
+    };
+    let outcome = run(&dir.vfs, dir.path(), &job, &TableOptions::default(), &mut next, &cancel);
+    assert!(matches!(outcome, Err(TableError::Cancelled)));
+    assert_eq!(id, 14);
+    assert_eq!(dir.names(), ["00000001.sst", "00000002.sst"]);
+}
+
+#[test]
+fn a_failed_run_leaves_nothing_and_touches_no_other_file() {
+    let dir = TestDir::new();
+    let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
+    dir.put(13, b"taken");
+    assert!(matches!(run_job(&dir, &job(inputs), 10, &AtomicBool::new(false)), Err(TableError::Io(_))));
+    assert_eq!(dir.names(), ["00000001.sst", "00000013.sst"]);
+}
+
+#[test]
+fn damage_in_an_input_stops_the_run() {
+    let dir = TestDir::new();
+    let options = TableOptions { block_bytes: 64, ..Default::default() };
+    let table = dir.table(1, &options, &few());
+    let mut bytes = dir.bytes(1);
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    dir.put(1, &bytes);
+    let outcome = run_job(&dir, &job(vec![table]), 10, &AtomicBool::new(false));
+    assert!(matches!(outcome, Err(TableError::Corruption { .. })));
+    assert_eq!(dir.names(), ["00000001.sst"]);
+}

@@ -1,0 +1,34 @@
+//! Tables: sorted, immutable files of versions.
+//!
+//! ```text
+//! data blocks | filter | references | properties | index | footer
+//! ```
+//! The format is described byte by byte in `docs/format/sst.md`. Reading order: `format`, `stored` (blocks
+//! as stored), `block` (their content), the sections, then [`TableWriter`] and [`TableReader`].
+
+mod block;
+mod cursor;
+mod error;
+mod filter;
+mod format;
+mod index;
+mod input;
+mod properties;
+mod reader;
+mod refs;
+mod stored;
+mod verify;
+mod writer;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use cursor::{LevelCursor, TableCursor};
+pub use error::TableError;
+pub use format::{FORMAT_VERSION, INLINE_BYTES_MAX, TableIdentity};
+pub use properties::Properties;
+pub use reader::TableReader;
+pub use refs::SegmentOffsets;
+pub use writer::{TableOptions, TableSummary, TableWriter};

@@ -1,0 +1,5 @@
+//! Tests of whole tables.
+
+mod damage;
+mod example;
+mod round_trip;

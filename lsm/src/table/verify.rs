@@ -1,0 +1,62 @@
+//! Reading everything in a table and comparing it with what the table says of itself.
+
+use std::sync::Arc;
+
+use super::cursor::TableCursor;
+use super::error::TableError;
+use super::format::BlockHandle;
+use super::properties::{Properties, Tally};
+use super::reader::TableReader;
+use crate::cursor::Cursor;
+use crate::key::compare;
+
+impl TableReader {
+    /// Reads and checks everything: checksums, order, the index, that the filter lets every key through,
+    /// properties and references.
+    ///
+    /// # Errors
+    /// [`TableError::Corruption`] for the first thing that is wrong; a failed read.
+    pub fn verify(self: &Arc<Self>) -> Result<(), TableError> {
+        let mut tally = Tally::default();
+        let mut cursor = self.cursor();
+        cursor.seek_first()?;
+        while cursor.valid() {
+            check_version(&cursor, &tally)?;
+            tally.add(cursor.key(), cursor.seq(), cursor.slot());
+            cursor.next()?;
+        }
+        let damaged = |at: BlockHandle, why| Err(TableError::corruption(self.path(), at.offset, why));
+        if tally.refs.sorted() != self.refs()? {
+            return damaged(self.footer().refs, "references are not those of the data blocks");
+        }
+        let said = self.properties();
+        let found = Properties {
+            blocks: said.blocks,
+            block_bytes: said.block_bytes,
+            cause: said.cause.clone(),
+            ..tally.properties
+        };
+        if found != *said {
+            return damaged(self.footer().properties, "properties are not those of the data blocks");
+        }
+        Ok(())
+    }
+}
+
+/// Checks the version that the cursor stands at against index and filter.
+fn check_version(cursor: &TableCursor, before: &Tally) -> Result<(), TableError> {
+    let (table, block) = (cursor.table(), cursor.block());
+    let version = (cursor.key(), cursor.seq());
+    let fits = table.index().separator(block).is_some_and(|end| compare(version, end).is_le())
+        && block
+            .checked_sub(1)
+            .and_then(|before| table.index().separator(before))
+            .is_none_or(|begin| compare(begin, version).is_lt());
+    if !fits {
+        return Err(table.damaged(block, "a version is not in the block that the index says"));
+    }
+    if before.is_new_key(cursor.key()) && !table.filter().may_contain(cursor.key()) {
+        return Err(table.damaged(block, "a key is missing in the filter"));
+    }
+    Ok(())
+}
