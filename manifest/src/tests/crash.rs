@@ -84,6 +84,7 @@ fn every_crash_while_recovering_leaves_what_was_acknowledged() {
                 vfs.stop_after(second_stop);
                 let mut second = first.clone();
                 let recovered = recover(&vfs, &mut second);
+                assert!(recovered.is_ok() || vfs.is_off(), "{survival:?}: {recovered:?}");
                 for again in survivals(2) {
                     let context =
                         format!("stopped at {stop}, {survival:?}, then at {second_stop}, {again:?}");

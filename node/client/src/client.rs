@@ -198,7 +198,7 @@ impl Client {
         live.limits.check_write(request)?;
         match live.call(KvRequest::Write { request: request.clone() }, until).await? {
             KvResponse::Write(reply) => Ok(reply?),
-            _ => Err(Failure::Lost(format!("{}: the answer is of another kind", live.endpoint))),
+            _ => Err(mismatch(&live.endpoint)),
         }
     }
 
@@ -286,7 +286,7 @@ impl Client {
 
 pub(crate) fn mismatch(endpoint: &str) -> Failure {
     let what = "the answer is of another kind".into();
-    Failure::Final(Error::Protocol { endpoint: endpoint.to_owned(), what })
+    Failure::Unreadable { endpoint: endpoint.to_owned(), what }
 }
 
 /// What all clones share.

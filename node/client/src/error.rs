@@ -68,8 +68,9 @@ pub enum Error {
     /// The write may or may not have happened, and may still happen.
     #[error("outcome unknown: {0}")]
     Unknown(String),
-    /// The node answered what does not answer the request. Nothing happened.
-    #[error("{endpoint} misunderstood: {what}")]
+    /// The node could not read the request, or this client not the answer. No write happened (one that may
+    /// have ends as [`Unknown`](Error::Unknown)).
+    #[error("{endpoint} and this client do not understand each other: {what}")]
     Protocol {
         /// Where.
         endpoint: String,
@@ -115,7 +116,7 @@ impl Error {
         match self {
             Error::Unknown(_) => self,
             Error::Deadline { last, .. } => Error::Deadline { may_have_happened: true, last },
-            other => Error::Unknown(format!("{other}; an earlier try may have gone through")),
+            other => Error::Unknown(format!("{other}; the write may have gone through")),
         }
     }
 }

@@ -157,6 +157,10 @@ impl<R: Rpc> Live<R> {
             std::io::ErrorKind::InvalidData => {
                 Failure::Final(Error::Protocol { endpoint: self.endpoint.clone(), what })
             }
+            // The service ran; its reply does not fit into a frame, or does not decode here.
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput => {
+                Failure::Unreadable { endpoint: self.endpoint.clone(), what }
+            }
             _ => Failure::Lost(format!("{}: {what}", self.endpoint)),
         }
     }
@@ -301,4 +305,23 @@ fn failure(error: PreambleError, dial: &Dial) -> ConnectFailure {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_given_up_is_never_sent_and_one_sent_cannot_be_given_up() {
+        let serialise = |fate: &Arc<Fate>| {
+            let outgoing = Outgoing { request: "request", fate: Arc::clone(fate) };
+            kv_api::transport::message::request(1, Duration::ZERO, &outgoing, 1000).is_ok()
+        };
+        let fate = Arc::new(Fate::default());
+        assert!(fate.give_up());
+        assert!(!serialise(&fate));
+        let fate = Arc::new(Fate::default());
+        assert!(serialise(&fate));
+        assert!(!fate.give_up());
+    }
 }

@@ -49,6 +49,13 @@ pub(crate) enum Failure {
     },
     /// Sent, and there is no answer.
     Lost(String),
+    /// The service ran, and another try would have no better reply.
+    Unreadable {
+        /// Where.
+        endpoint: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The node has too many requests of this connection. Nothing happened.
     Throttled,
     /// The service answered.
@@ -190,6 +197,10 @@ impl<'a> History<'a> {
             }
             Failure::Answered(error) => self.end(Error::from_answer(error)),
             Failure::Final(error) => self.end(error),
+            Failure::Unreadable { endpoint, what } => {
+                self.unknown |= self.repeat != Repeat::Read;
+                self.end(Error::Protocol { endpoint, what })
+            }
             Failure::Late { sent } => {
                 self.unknown |= sent && self.repeat != Repeat::Read;
                 if sent {

@@ -47,6 +47,11 @@ pub async fn connect(
 
 /// What `tarpc::client::new` (or the `new` of a generated client) takes, after the preamble.
 ///
+/// How a call fails without an answer of its service: `RpcError::Server`, whose kind is `WouldBlock` (too many
+/// requests in flight) or `InvalidData` (the node could not decode the request): nothing happened;
+/// `FileTooLarge` (the reply did not fit), `InvalidInput` (this side could not decode the reply) or `Other`
+/// (the handler panicked): something may have.
+///
 /// A request longer than the node accepts fails alone, with `RpcError::Send` around [`TooLong`]; see [`too_long`].
 ///
 /// [`TooLong`]: super::frame::TooLong
@@ -87,7 +92,7 @@ impl<Req, Resp: DeserializeOwned> Stream for ClientTransport<Req, Resp> {
                 let message = reply.outcome.and_then(|body| {
                     // The caller gets it; the connection is in step and lives on.
                     body.decode()
-                        .map_err(|e| ServerError::new(io::ErrorKind::InvalidData, format!("reply: {e}")))
+                        .map_err(|e| ServerError::new(io::ErrorKind::InvalidInput, format!("reply: {e}")))
                 });
                 Ok(Response { request_id: reply.id, message })
             })

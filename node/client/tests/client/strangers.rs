@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use kv_api::Limits;
+use kv_api::{
+    Limits,
+    kv::KvRequest,
+    transport::{ListenOptions, ServeOptions, Service, Welcome, listen, preamble::greet, serve},
+};
 use kv_client::Error;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::fake::*;
 
@@ -101,6 +106,45 @@ async fn another_cluster_is_refused() {
     assert_eq!(error, Error::ForeignCluster { endpoint: theirs.address.clone() });
     assert_eq!(theirs.fake.count("flush"), 0);
     drop(address);
+}
+
+/// A node that answers in a language of its own, after it has done the work.
+async fn babbler(reply: String, frame_bytes_max: u32) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let options = ServeOptions::new(frame_bytes_max, 1 << 20);
+    let handler = move |connection| {
+        let reply = reply.clone();
+        serve(connection, options.clone(), move |_, _: KvRequest| std::future::ready(Ok(reply.clone())))
+    };
+    let listen_options = ListenOptions::new(Welcome::default(), [Service::KV]);
+    tokio::spawn(listen(listener, listen_options, CancellationToken::new(), handler));
+    address
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_read_leaves_a_write_unknown_and_ends_a_read() {
+    for (reply, frame) in [("\u{7f}".repeat(100), 1000), ("x".repeat(2000), 1000)] {
+        let address = babbler(reply, frame).await;
+        let client = builder([&address]).build().unwrap();
+        let error = client.put("k", "v").await.unwrap_err();
+        assert!(error.may_have_happened(), "{error:?}");
+        let error = client.get("k").await.unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_frame_too_long_from_a_socket_harms_nobody_else() {
+    let node = Node::start(Fake::default()).await;
+    let client = node.client();
+    client.put("k", "v").await.unwrap();
+    let mut raw = TcpStream::connect(&node.address).await.unwrap();
+    greet(&mut raw, Service::KV).await.unwrap();
+    raw.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+    assert_eq!(raw.read(&mut [0; 10]).await.unwrap(), 0, "closed");
+    client.put("k", "v").await.unwrap();
+    assert_eq!(*node.connections.lock().unwrap(), 2, "the first and the raw one");
 }
 
 #[test]
