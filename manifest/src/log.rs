@@ -177,6 +177,9 @@ impl Manifest {
     /// Checks that change-set `number`, which the caller knows to have been durable, is there: a manifest
     /// that lost its end cannot tell this from never having had one.
     ///
+    /// To be called before the first append after [`Manifest::open`]: later, change-sets appended since take
+    /// the numbers of the missing ones and hide the loss, and the file that shows it is gone.
+    ///
     /// # Errors
     /// [`ManifestError::Corruption`] where the last change-set is an earlier one.
     pub fn require(&self, number: u64) -> Result<(), ManifestError> {

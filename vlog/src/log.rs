@@ -381,13 +381,30 @@ impl Vlog {
             }
             let Some(cached) = self.entry(index)? else { break };
             bytes += u64::from(cached.bytes);
-            entries.push(if values {
-                cached.entry.clone()
-            } else {
-                cached.pointers(self.shared.options.inline_below)
-            });
+            entries.push(self.seen(&cached, values));
         }
         Ok(entries)
+    }
+
+    /// As [`Vlog::entries`], but from memory alone: `None` where the disk would have to be read.
+    #[must_use]
+    pub fn cached_entries(&self, range: Range<u64>, bytes_max: u64, values: bool) -> Option<Vec<Entry>> {
+        let inner = self.shared.inner.lock();
+        let end = range.end.min(inner.index.next_index());
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for index in range.start..end {
+            if !entries.is_empty() && bytes >= bytes_max {
+                break;
+            }
+            let cached = inner.tail.get(index)?;
+            bytes += u64::from(cached.bytes);
+            entries.push(self.seen(cached, values));
+        }
+        Some(entries)
+    }
+
+    fn seen(&self, cached: &Cached, values: bool) -> Entry {
+        if values { cached.entry.clone() } else { cached.pointers(self.shared.options.inline_below) }
     }
 
     fn entry(&self, index: u64) -> Result<Option<Arc<Cached>>, VlogError> {

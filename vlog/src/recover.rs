@@ -125,6 +125,19 @@ pub fn recover<R: Replay>(
     Ok(Recovered { end, sealed, torn, index, segments: input.segments, durable })
 }
 
+/// The newest count of the owner that a segment's valid groups name. Counts only grow, so that of the
+/// newest segment is the newest of all.
+pub fn ledger_number(vfs: &Arc<dyn Vfs>, segment: &SegmentInput) -> Result<u64, VlogError> {
+    let end = segment.sealed.as_ref().map(|summary| summary.end);
+    let mut scanner = SegmentScanner::open(&**vfs, &segment.path, end)?;
+    scanner.expect(&segment.identity)?;
+    let mut newest = scanner.header().end.ledger_number;
+    while let Ok(found) = scanner.next_group()? {
+        newest = newest.max(found.header.ledger_number);
+    }
+    Ok(newest)
+}
+
 struct Recovery<'a, R> {
     index: LogIndex,
     end: LogEnd,

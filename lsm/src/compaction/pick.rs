@@ -96,6 +96,15 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_bound_overlaps() {
+        let level0 = [table(7, "m", "p"), table(6, "c", "d")];
+        for touching in [table(1, "p", "q"), table(1, "a", "c"), table(1, "d", "m")] {
+            let tables = vec![7, 6, 1];
+            assert_eq!(choose(&level0, &[touching]), Some(Choice::Merge { tables, level: 1 }));
+        }
+    }
+
+    #[test]
     fn moves_what_overlaps_nothing() {
         let level0 = [table(7, "m", "p"), table(6, "c", "d")];
         let level1 = [table(1, "a", "b"), table(3, "g", "h")];

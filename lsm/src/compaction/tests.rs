@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use kv_vfs::OpKind;
+use kv_vfs::fault::{Fault, Rule, Times};
 use proptest::prelude::*;
 
 use super::*;
@@ -288,6 +290,47 @@ fn a_failed_run_leaves_nothing_and_touches_no_other_file() {
     dir.put(13, b"taken");
     assert!(matches!(run_job(&dir, &job(inputs), 10, &AtomicBool::new(false)), Err(TableError::Io(_))));
     assert_eq!(dir.names(), ["00000001.sst", "00000013.sst"]);
+}
+
+#[test]
+fn whichever_operation_fails_nothing_is_left_and_a_second_run_succeeds() {
+    let short = Fault::ShortWrite { bytes: 100 };
+    for error in [Fault::Eio, Fault::Enospc, short] {
+        for op in [OpKind::Create, OpKind::Write, OpKind::Sync, OpKind::Read] {
+            for (nth, times) in (1..).flat_map(|nth| [(nth, Times::Once), (nth, Times::Forever)]) {
+                let dir = TestDir::new();
+                let job = job(vec![dir.table(1, &TableOptions::default(), &few())]);
+                let path_contains = if op == OpKind::Read { "00000001" } else { "" }.into();
+                dir.faults.fail(Rule { op, path_contains, nth, times, error });
+                let outcome = run_job(&dir, &job, 10, &AtomicBool::new(false));
+                dir.faults.clear();
+                let Err(failed) = outcome else {
+                    assert!(nth > 1, "{op:?} never happens");
+                    break;
+                };
+                assert_eq!(matches!(failed, TableError::SyncFailed(_)), op == OpKind::Sync, "{failed}");
+                assert_eq!(dir.names(), ["00000001.sst"], "{op:?} {nth}");
+                let outputs = run_job(&dir, &job, 10, &AtomicBool::new(false)).unwrap();
+                assert_eq!(read_level(&outputs), few());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_merge_that_met_damage_stands_nowhere() {
+    let dir = TestDir::new();
+    let options = TableOptions { block_bytes: 64, ..Default::default() };
+    let table = dir.table(1, &options, &few());
+    let mut cursor = MergeCursor::new(vec![Box::new(table.cursor()), Box::new(memtable(&few()).cursor())]);
+    cursor.seek_first().unwrap();
+    let mut bytes = dir.bytes(1);
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    dir.put(1, &bytes);
+    assert!(matches!(collect(&mut cursor), Err(TableError::Corruption { .. })));
+    assert!(!cursor.valid());
+    assert!(cursor.seek(b"key020", u64::MAX).is_err() || cursor.valid());
 }
 
 #[test]

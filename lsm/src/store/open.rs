@@ -136,7 +136,8 @@ pub(crate) fn recover(
         inline_below: core.options.separate_bytes_min,
         durable: changes.is_some(),
     };
-    let mut replayer = Replayer { core, changes, pending: VecDeque::new() };
+    let newest = input.segments.last().cloned();
+    let mut replayer = Replayer { core, changes, newest, pending: VecDeque::new() };
     let recovered = kv_vlog::recover(&core.vfs, input, &mut replayer)?;
     Ok((recovered, replayer.pending.into()))
 }
@@ -184,6 +185,8 @@ fn start_log(
 struct Replayer<'a> {
     core: &'a Core,
     changes: Option<&'a Arc<Changes>>,
+    /// The newest segment, until the manifest was held against it.
+    newest: Option<SegmentInput>,
     pending: VecDeque<Entry>,
 }
 
@@ -192,6 +195,10 @@ impl Replayer<'_> {
         if let Some(changes) = self.changes
             && self.core.is_full()
         {
+            // Before the manifest grows: change-sets that it lost must not have their numbers taken.
+            if let Some(newest) = self.newest.take() {
+                changes.require(kv_vlog::ledger_number(&self.core.vfs, &newest)?)?;
+            }
             self.core.freeze();
             let frozen = self.core.view().frozen.first().cloned();
             if let Some(frozen) = frozen {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_manifest::names;
-use kv_vfs::{IoMode, RealVfs, Vfs};
+use kv_vfs::{FaultVfs, MemVfs, Vfs};
 use proptest::prelude::*;
 
 use super::{TableError, TableIdentity, TableOptions, TableReader, TableSummary, TableWriter};
@@ -16,19 +16,27 @@ use crate::key::{InternalKey, Seq, Slot, ValuePointer};
 /// Versions in internal order.
 pub(crate) type Versions = BTreeMap<InternalKey, Slot>;
 
-/// A directory of its own, removed at the end.
+/// A directory in memory, where operations can be made to fail.
 pub(crate) struct TestDir {
-    dir: tempfile::TempDir,
+    pub memory: MemVfs,
+    pub faults: FaultVfs,
     pub vfs: Arc<dyn Vfs>,
 }
 
 impl TestDir {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), vfs: Arc::new(RealVfs) }
+        Self::on(MemVfs::new())
+    }
+
+    pub(crate) fn on(memory: MemVfs) -> Self {
+        let faults = FaultVfs::new(Arc::new(memory.clone()));
+        let dir = Self { vfs: Arc::new(faults.clone()), memory, faults };
+        dir.vfs.create_dir_all(dir.path()).unwrap();
+        dir
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        Path::new("/data")
     }
 
     pub(crate) fn write(&self, id: u64, options: &TableOptions, versions: &Versions) -> TableSummary {
@@ -52,18 +60,12 @@ impl TestDir {
     }
 
     pub(crate) fn bytes(&self, id: u64) -> Vec<u8> {
-        self.vfs.read_all(&self.path().join(names::table_name(id)), u64::MAX).unwrap()
+        self.memory.read_file(&self.path().join(names::table_name(id))).unwrap()
     }
 
     /// Replaces the file of a table.
     pub(crate) fn put(&self, id: u64, bytes: &[u8]) {
-        let path = self.path().join(names::table_name(id));
-        let file = match self.vfs.exists(&path).unwrap() {
-            true => self.vfs.open(&path, IoMode::Buffered).unwrap(),
-            false => self.vfs.create(&path, IoMode::Buffered).unwrap(),
-        };
-        file.set_len(bytes.len() as u64).unwrap();
-        file.write_at(bytes, 0).unwrap();
+        self.memory.write_file(&self.path().join(names::table_name(id)), bytes).unwrap();
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

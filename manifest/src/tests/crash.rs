@@ -40,6 +40,7 @@ fn every_crash_leaves_what_was_acknowledged() {
         let vfs = empty();
         vfs.stop_after(stop);
         let run = run(&(Arc::new(vfs.clone()) as Arc<dyn Vfs>));
+        assert!(run.error.is_none() || vfs.is_off(), "{:?}", run.error);
         for survival in survivals(24) {
             check(&run, &vfs.crash_clone(&survival), &format!("stopped at {stop}, {survival:?}"));
             crashes += 1;
@@ -78,6 +79,7 @@ fn every_crash_while_recovering_leaves_what_was_acknowledged() {
         let vfs = empty();
         vfs.stop_after(stop);
         let first = run(&(Arc::new(vfs.clone()) as Arc<dyn Vfs>));
+        assert!(first.error.is_none() || vfs.is_off(), "{:?}", first.error);
         for survival in survivals(1) {
             for second_stop in 1.. {
                 let vfs = vfs.crash_clone(&survival);
@@ -114,6 +116,7 @@ fn what_was_acted_on_after_a_kill_survives_a_power_loss() {
         if run.error.is_none() {
             break;
         }
+        assert!(vfs.is_off(), "{:?}", run.error);
         // The process ended at this operation; the machine, and all that was not synced, is still there.
         vfs.stop_after(u64::MAX);
         if let Err(ManifestError::Missing { .. }) = open(&vfs) {

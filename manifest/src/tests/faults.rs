@@ -131,3 +131,20 @@ fn a_change_set_that_only_the_page_cache_holds_is_written_again() {
     let found = disk.crash_clone(&Survival::Synced);
     assert_eq!(open(&found).unwrap().state().epoch, 2);
 }
+
+/// The same, with the page leaving the cache between the replay and the copy.
+#[test]
+fn a_change_set_that_goes_missing_before_it_is_copied_is_noticed() {
+    let disk = empty();
+    let mut manifest = create(&disk);
+    let at = bytes_of(&disk, &manifest_path(&disk)).len() as u64;
+    manifest.append("open", vec![Edit::Epoch(1)]).unwrap();
+    let current = bytes_of(&disk, &dir().join("CURRENT"));
+
+    let mut manifest = open(&disk).unwrap();
+    disk.corrupt(&manifest_path(&disk), at, 0xff).unwrap();
+    let refused = manifest.append("open", vec![Edit::Epoch(2)]);
+    assert!(matches!(refused, Err(ManifestError::Corruption { .. })), "{refused:?}");
+    assert!(matches!(manifest.settle(), Err(ManifestError::Poisoned { .. })));
+    assert_eq!(bytes_of(&disk, &dir().join("CURRENT")), current, "the copy did not come into use");
+}

@@ -220,6 +220,15 @@ impl LogLevel {
             Self::Trace => "trace",
         }
     }
+
+    /// The level for libraries: at most their warnings, unless details are asked for.
+    #[must_use]
+    pub fn name_of_libraries(self) -> &'static str {
+        match self {
+            Self::Info => Self::Warn.name(),
+            other => other.name(),
+        }
+    }
 }
 
 impl Value for LogLevel {

@@ -41,11 +41,14 @@ impl LogStore {
         bytes: u64,
         values: bool,
     ) -> io::Result<Vec<EntryOfUs>> {
-        let log = self.log().clone();
-        let entries = tokio::task::spawn_blocking(move || log.entries(range, bytes, values))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(to_io)?;
+        let entries = match self.log().cached_entries(range.clone(), bytes, values) {
+            Some(entries) => entries,
+            None => {
+                let log = self.log().clone();
+                let reading = tokio::task::spawn_blocking(move || log.entries(range, bytes, values));
+                reading.await.map_err(io::Error::other)?.map_err(to_io)?
+            }
+        };
         entries.into_iter().map(from_vlog_entry).collect()
     }
 

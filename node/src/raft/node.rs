@@ -11,6 +11,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::{BasicNode, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 
+use tokio::sync::watch;
+
 use super::log_store::LogStore;
 use super::network::NoPeers;
 use super::state_machine::StateMachine;
@@ -48,6 +50,8 @@ pub struct RaftStatus {
 #[derive(Clone)]
 pub struct RaftNode {
     raft: Raft<TypeConfig, StateMachine>,
+    /// Whether everything is applied that may have been applied before the restart.
+    recovered: watch::Receiver<bool>,
 }
 
 impl RaftNode {
@@ -82,7 +86,24 @@ impl RaftNode {
             let node = BasicNode { addr: config.address.clone() };
             raft.initialize(BTreeMap::from([(config.node_id, node)])).await?;
         }
-        Ok(Self { raft })
+        let (done, recovered) = watch::channel(false);
+        let recovering = raft.clone();
+        tokio::spawn(async move {
+            match recovering.wait_for_recovery(None).await {
+                Ok(_) => drop(done.send(true)),
+                Err(error) => tracing::debug!(%error, "stopped before the state was recovered"),
+            }
+        });
+        Ok(Self { raft, recovered })
+    }
+
+    /// Returns once reads of the local state see at least what they saw before the restart.
+    pub async fn wait_recovered(&self) -> Result<(), KvError> {
+        let mut recovered = self.recovered.clone();
+        match recovered.wait_for(|recovered| *recovered).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(KvError::Unavailable("the node stopped before it had recovered".into())),
+        }
     }
 
     /// Replicates and applies operations; durable on return.

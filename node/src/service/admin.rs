@@ -14,7 +14,8 @@ pub struct AdminService(pub Arc<Shared>);
 
 impl Admin for AdminService {
     async fn cluster_status(self, _: Context) -> Result<ClusterStatus, KvError> {
-        Ok(cluster_status(&self.0))
+        // Off the reactor: the manifest may be waiting for the disk.
+        self.0.blocking(|shared| Ok(cluster_status(shared))).await
     }
 
     async fn segments(self, _: Context) -> Result<Vec<SegmentStatus>, KvError> {

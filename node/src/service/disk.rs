@@ -42,7 +42,11 @@ impl DiskGuard {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
             interval.tick().await;
-            self.look();
+            // A disk that hangs must not hang the reactor.
+            let guard = self.clone();
+            if tokio::task::spawn_blocking(move || guard.look()).await.is_err() {
+                return;
+            }
         }
     }
 

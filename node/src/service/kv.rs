@@ -89,7 +89,7 @@ impl Kv for KvService {
 async fn barrier(shared: &Shared, consistency: Consistency) -> Result<(), KvError> {
     match consistency {
         Consistency::Linearizable => shared.raft.read_barrier().await,
-        Consistency::Stale => Ok(()),
+        Consistency::Stale => shared.raft.wait_recovered().await,
     }
 }
 

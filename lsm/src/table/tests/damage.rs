@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv_vfs::OpKind;
+use kv_vfs::fault::{Fault, Rule, Times};
 use proptest::prelude::*;
 
 use crate::cursor::Cursor;
@@ -10,7 +12,9 @@ use crate::key::{Slot, compare};
 use crate::table::block::{Block, BlockBuilder, BlockCursor, Malformed};
 use crate::table::format::{BlockHandle, FOOTER_BYTES, FOOTER_CRC_AT, Footer};
 use crate::table::stored::BlockEncoder;
-use crate::table::testing::{TestDir, Versions, any_slot, few, identity, inline, lookup, pointer, version};
+use crate::table::testing::{
+    TestDir, Versions, any_slot, collect, few, identity, inline, lookup, pointer, version,
+};
 use crate::table::{TableError, TableIdentity, TableOptions, TableReader};
 
 /// Everything that a table answers is an error or right.
@@ -76,6 +80,9 @@ fn every_truncation_is_noticed() {
         assert!(matches!(dir.try_open(1, summary.bytes), Err(TableError::Corruption { .. })));
         assert!(matches!(dir.try_open(1, len as u64), Err(TableError::Corruption { .. })));
     }
+    dir.put(1, &good);
+    let error = dir.try_open(1, summary.bytes + 1).unwrap_err().to_string();
+    assert!(error.contains("the manifest says"), "{error}");
     for more in [1, 100, 5000] {
         let longer = [&good[..], &vec![0; more]].concat();
         dir.put(1, &longer);
@@ -93,6 +100,53 @@ fn a_table_that_is_cut_while_open_is_damaged_not_absent() {
     assert!(matches!(table.get(b"key020", u64::MAX), Err(TableError::Corruption { .. })));
     assert!(matches!(table.verify(), Err(TableError::Corruption { .. })));
     assert_eq!(table.get(b"not there", u64::MAX).unwrap(), None);
+}
+
+#[test]
+fn a_failed_read_is_an_error_and_passes() {
+    let dir = TestDir::new();
+    let table = dir.table(1, &small(true), &few());
+    let fail = |nth| {
+        let (op, path_contains) = (OpKind::Read, String::new());
+        dir.faults.fail(Rule { op, path_contains, nth, times: Times::Once, error: Fault::Eio });
+    };
+    fail(1);
+    assert!(matches!(table.get(b"key020", u64::MAX), Err(TableError::Io(_))));
+    assert!(table.get(b"key020", u64::MAX).unwrap().is_some());
+    let blocks = table.properties().blocks;
+    for nth in 1..=blocks + 1 {
+        fail(nth);
+        assert!(matches!(table.verify(), Err(TableError::Io(_))), "read {nth}");
+    }
+    let mut cursor = table.cursor();
+    for nth in 2..=blocks {
+        cursor.seek_first().unwrap();
+        fail(nth - 1);
+        assert!(matches!(collect(&mut cursor), Err(TableError::Io(_))), "read {nth}");
+        assert!(!cursor.valid());
+    }
+    table.verify().unwrap();
+}
+
+#[test]
+fn a_restart_point_comes_every_sixteen_entries() {
+    for entries in [1, 15, 16, 17, 32, 33, 100u32] {
+        let mut builder = BlockBuilder::default();
+        for n in 0..entries {
+            builder.add(format!("key{n:03}").as_bytes(), 1, &Slot::Tombstone);
+        }
+        let length = builder.len();
+        let bytes = builder.finish();
+        assert_eq!(bytes.len(), length);
+        assert_eq!(bytes.last_chunk::<4>().unwrap(), &entries.div_ceil(16).to_le_bytes());
+        let bytes = Bytes::copy_from_slice(bytes);
+        for n in 0..entries {
+            let key = format!("key{n:03}");
+            let mut cursor = BlockCursor::new(Block::parse(bytes.clone()).unwrap());
+            cursor.seek(key.as_bytes(), 1).unwrap();
+            assert_eq!(cursor.key(), key.as_bytes());
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What is written comes back, whatever the options.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use kv_vfs::Survival;
 use proptest::prelude::*;
 
 use crate::cursor::Cursor;
@@ -143,6 +145,18 @@ fn the_summary_is_what_the_manifest_needs() {
     assert_eq!(stored.iter().map(|r| (r.segment, r.count, r.bytes)).collect::<Vec<_>>(), refs);
     let offsets: Vec<u32> = stored.iter().flat_map(|r| r.offsets()).collect();
     assert_eq!(offsets[..3], [0, 4096, 4196]);
+}
+
+#[test]
+fn what_is_finished_survives_a_loss_of_power_once_the_directory_is_synced() {
+    let dir = TestDir::new();
+    dir.vfs.sync_dir(Path::new("/")).unwrap();
+    let summary = dir.write(1, &TableOptions::default(), &few());
+    let lost = TestDir::on(dir.memory.crash_clone(&Survival::Synced));
+    assert!(lost.names().is_empty());
+    dir.vfs.sync_dir(dir.path()).unwrap();
+    let kept = TestDir::on(dir.memory.crash_clone(&Survival::Synced));
+    check(&kept.open(&summary), &few());
 }
 
 #[test]
