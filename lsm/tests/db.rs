@@ -1,4 +1,5 @@
 //! The embedded database on the real disk.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test helpers may panic")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

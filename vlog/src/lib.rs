@@ -47,6 +47,6 @@ pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
 pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
 pub use read::SegmentFiles;
 pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, ledger_number, recover};
-pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment};
+pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue};

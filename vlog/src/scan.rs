@@ -7,10 +7,12 @@ use bytes::Bytes;
 use kv_vfs::{AlignedBuf, BLOCK, File, IoMode, Vfs};
 
 use crate::error::VlogError;
-use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
+use crate::footer::{SegmentSummary, Tally};
+use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, Parsed};
+use crate::recover::SegmentInput;
 use crate::types::{Entry, Vote};
 
 /// Bytes read ahead. Bounds the memory of a scan, together with the largest group.
@@ -159,6 +161,26 @@ impl SegmentScanner {
         Ok(highest)
     }
 
+    /// Reads the footer's group, which begins where the scan has ended; returns its length.
+    fn verify_footer(
+        &mut self,
+        tally: &Tally,
+        summary: &SegmentSummary,
+    ) -> Result<Result<u64, String>, VlogError> {
+        self.end = self.file.len()?;
+        let found = match self.next_group()? {
+            Ok(found) => found,
+            Err(ScanEnd::Complete { .. }) => return Ok(Err("it is missing".into())),
+            Err(ScanEnd::Broken { why, .. }) => return Ok(Err(why)),
+        };
+        let [(start, length, Record::Footer)] = found.records[..] else {
+            return Ok(Err("other records stand in its place".into()));
+        };
+        let (at, len) = (start + RECORD_HEADER_BYTES, length.saturating_sub(RECORD_HEADER_BYTES));
+        let body = self.bytes(u64::from(at), len as usize)?.unwrap_or_default();
+        Ok(tally.check(body, summary).map(|()| u64::from(found.header.length)))
+    }
+
     fn is_ours(&self, header: &GroupHeader) -> bool {
         let ours = &self.header.identity;
         header.segment == ours.segment && header.generation == ours.generation && header.epoch == ours.epoch
@@ -256,18 +278,46 @@ pub fn verify_segment(
 ) -> Result<Verified, VlogError> {
     let mut scanner = SegmentScanner::open(vfs, path, end)?;
     scanner.expect(identity)?;
+    verify_groups(&mut scanner, path, end, &mut |_| {})
+}
+
+/// Reads and verifies a segment as its owner knows it, giving each group to `each`: every record up to the
+/// end it was sealed at, and the footer, which must say what the groups hold; of one that is not sealed,
+/// every record up to its torn tail.
+pub fn walk_segment(
+    vfs: &dyn Vfs,
+    segment: &SegmentInput,
+    each: &mut dyn FnMut(&Found),
+) -> Result<Verified, VlogError> {
+    let end = segment.sealed.as_ref().map(|summary| summary.end);
+    let mut scanner = SegmentScanner::open(vfs, &segment.path, end)?;
+    scanner.expect(&segment.identity)?;
+    let mut tally = Tally::default();
+    let mut verified = verify_groups(&mut scanner, &segment.path, end, &mut |found| {
+        found.records.iter().for_each(|(offset, _, record)| tally.add(*offset, record));
+        each(found);
+    })?;
+    if let Some(summary) = segment.sealed.as_ref().filter(|summary| !summary.cut) {
+        let at = verified.end;
+        verified.bytes += scanner
+            .verify_footer(&tally, summary)?
+            .map_err(|why| VlogError::corruption(&segment.path, at, format!("footer: {why}")))?;
+    }
+    Ok(verified)
+}
+
+fn verify_groups(
+    scanner: &mut SegmentScanner,
+    path: &Path,
+    end: Option<u64>,
+    each: &mut dyn FnMut(&Found),
+) -> Result<Verified, VlogError> {
     let mut verified = Verified { bytes: u64::from(SEGMENT_HEADER_BYTES), ..Default::default() };
     loop {
         match scanner.next_group()? {
             Ok(found) => {
-                verified.groups += 1;
-                verified.bytes += u64::from(found.header.length);
-                verified.records += found.records.len() as u64;
-                for (_, _, record) in &found.records {
-                    if let Record::Entry(_, ops) = record {
-                        verified.records += ops.len() as u64;
-                    }
-                }
+                verified.add(&found);
+                each(&found);
             }
             Err(ScanEnd::Complete { offset }) => {
                 verified.end = offset;
@@ -279,8 +329,21 @@ pub fn verify_segment(
             }
             Err(ScanEnd::Broken { offset, why }) => {
                 verified.end = offset;
-                verified.torn = Some(torn_or_damaged(&mut scanner, path, offset, why, end)?);
+                verified.torn = Some(torn_or_damaged(scanner, path, offset, why, end)?);
                 return Ok(verified);
+            }
+        }
+    }
+}
+
+impl Verified {
+    fn add(&mut self, found: &Found) {
+        self.groups += 1;
+        self.bytes += u64::from(found.header.length);
+        self.records += found.records.len() as u64;
+        for (_, _, record) in &found.records {
+            if let Record::Entry(_, ops) = record {
+                self.records += ops.len() as u64;
             }
         }
     }
