@@ -10,6 +10,7 @@ mod error;
 pub mod key;
 pub mod memtable;
 pub mod merge;
+pub mod offline;
 mod options;
 mod store;
 pub mod table;

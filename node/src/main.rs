@@ -63,8 +63,8 @@ fn start_log(level: LogLevel) -> Result<(), Failure> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
             .map_err(|e| Failure::config(format!("environment RUST_LOG: {e}")))?,
-        // Of the consensus library only what an operator can act upon.
-        _ => EnvFilter::new(format!("{0},openraft={1}", level.name(), level.name_of_libraries())),
+        // Of these libraries only what an operator can act upon.
+        _ => EnvFilter::new(format!("{0},openraft={1},tarpc={1}", level.name(), level.name_of_libraries())),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

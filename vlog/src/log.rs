@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_vfs::{Clock, Executor, Gate, Vfs, Wake};
+use kv_vfs::{Clock, Executor, Gate, IoMode, Vfs, Wake};
 use parking_lot::Mutex;
 
 use crate::error::VlogError;
@@ -190,7 +191,17 @@ impl Vlog {
             ledger_number: AtomicU64::new(end.ledger_number),
             options,
         });
+        let cut_at = sealed.as_ref().map(|sealed| (sealed.segment, sealed.summary.end));
         let writer = Writer::start(shared.clone(), vfs.clone(), clock, ledger, first, sealed, durable)?;
+        if let Some((segment, end)) = cut_at {
+            // Only now that the cut is recorded. Frees the torn tail and what was preallocated; if it
+            // fails, the bytes are as dead as before.
+            let path = segments.iter().find(|s| s.identity.segment == segment).map(|s| &s.path);
+            let trim = |path: &PathBuf| vfs.open(path, IoMode::Buffered)?.set_len(end);
+            if let Some(Err(error)) = path.map(trim) {
+                tracing::warn!(%error, "could not free the unused end of a segment");
+            }
+        }
         let writer = executor.spawn("vlog-writer", Box::new(writer));
         Ok(Arc::new(Self { shared, vfs, executor, writer, cut, scanned: Mutex::new(None) }))
     }

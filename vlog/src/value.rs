@@ -9,6 +9,8 @@
 //! ```
 //! A part of a chunked value is read by verifying the head and only the chunks that it touches.
 
+use std::cell::RefCell;
+
 use bytes::{Bytes, BytesMut};
 
 /// Uncompressed length of a chunk; longer values are stored in chunks of this many bytes.
@@ -276,17 +278,53 @@ fn compress(raw: &[u8], compression: &Compression) -> Option<Vec<u8>> {
     let pays = |packed: &[u8], raw: &[u8]| packed.len() < raw.len() - raw.len() / 8;
     if raw.len() > 4 * SAMPLE {
         let sample = raw.get(raw.len() / 2..raw.len() / 2 + SAMPLE)?;
-        if !pays(&zstd::bulk::compress(sample, level).ok()?, sample) {
+        if !with_packed(sample, level, |packed| pays(packed, sample))? {
             return None;
         }
     }
-    let packed = zstd::bulk::compress(raw, level).ok()?;
-    pays(&packed, raw).then_some(packed)
+    with_packed(raw, level, |packed| pays(packed, raw).then(|| packed.to_vec()))?
+}
+
+thread_local! {
+    /// Making a context costs more than compressing a small value, so each thread keeps one of each, and
+    /// a buffer.
+    static PACKER: RefCell<Option<Packer>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+struct Packer {
+    level: i32,
+    zstd: zstd::bulk::Compressor<'static>,
+    packed: Vec<u8>,
+}
+
+/// Compresses and hands the result to `f`; `None` where zstd refuses.
+fn with_packed<T>(raw: &[u8], level: i32, f: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    PACKER.with_borrow_mut(|kept| {
+        let packer = match kept {
+            Some(packer) if packer.level == level => packer,
+            other => {
+                let zstd = zstd::bulk::Compressor::new(level).ok()?;
+                other.insert(Packer { level, zstd, packed: Vec::new() })
+            }
+        };
+        packer.packed.clear();
+        packer.packed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        packer.zstd.compress_to_buffer(raw, &mut packer.packed).ok()?;
+        Some(f(&packer.packed))
+    })
 }
 
 fn decompress(packed: &[u8], value_bytes: u64) -> Result<Vec<u8>, String> {
     // The length comes from a header whose checksum held; the frame cannot grow beyond it.
-    let raw = zstd::bulk::decompress(packed, value_bytes as usize).map_err(|e| format!("zstd: {e}"))?;
+    let raw = UNPACKER.with_borrow_mut(|kept| {
+        let zstd = match kept {
+            Some(zstd) => zstd,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        zstd.decompress(packed, value_bytes as usize)
+    });
+    let raw = raw.map_err(|e| format!("zstd: {e}"))?;
     if raw.len() as u64 != value_bytes {
         return Err(format!("unpacks to {} bytes instead of {value_bytes}", raw.len()));
     }

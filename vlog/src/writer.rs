@@ -234,6 +234,8 @@ impl Writer {
         let crc = record::put_footer(&mut self.buffer, &body);
         let committed = self.shared.committed_within(summary.last_index.map_or(0, |last| last + 1));
         self.finish_group(1, crc32fast::hash(&crc.to_le_bytes()), committed)?;
+        // Gives back what was preallocated and not needed; the length stays what it is.
+        self.active.file.set_len(self.active.end)?;
         Ok(SealedSegment { segment, summary })
     }
 

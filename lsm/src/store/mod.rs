@@ -29,6 +29,8 @@ use changes::{Changes, to_manifest};
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use open::{Environment, NewStore};
+pub(crate) use open::{recover, segment_input};
+pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 

@@ -1,0 +1,100 @@
+//! The pointers into one segment, met by its records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kv_vlog::{Found, Op, Record};
+
+use crate::table::{TableError, TableReader};
+
+/// Where tables point to in one segment.
+#[derive(Debug, Default)]
+pub(super) struct Pointers {
+    /// Ascending, each once.
+    offsets: Vec<u32>,
+    /// How many of them were met by a record or passed.
+    met: usize,
+    /// Those that no record met.
+    pub dangling: Vec<u32>,
+}
+
+impl Pointers {
+    fn new(mut offsets: Vec<u32>) -> Self {
+        offsets.sort_unstable();
+        offsets.dedup();
+        Self { offsets, met: 0, dangling: Vec::new() }
+    }
+
+    /// The value records of the group that comes next.
+    pub(super) fn group(&mut self, found: &Found) {
+        for (_, _, record) in &found.records {
+            let Record::Entry(entry, offsets) = record else { continue };
+            for (op, offset) in entry.payload.ops().iter().zip(offsets) {
+                if matches!(op, Op::Put { .. }) {
+                    self.value(*offset);
+                }
+            }
+        }
+    }
+
+    fn value(&mut self, offset: u32) {
+        self.pass(offset);
+        if self.next() == Some(offset) {
+            self.met += 1;
+        }
+    }
+
+    fn pass(&mut self, offset: u32) {
+        while let Some(next) = self.next().filter(|next| *next < offset) {
+            self.dangling.push(next);
+            self.met += 1;
+        }
+    }
+
+    fn next(&self) -> Option<u32> {
+        self.offsets.get(self.met).copied()
+    }
+
+    /// The records end here: how many pointers lead further.
+    pub(super) fn unmet(&self) -> usize {
+        self.offsets.len().saturating_sub(self.met)
+    }
+
+    /// Nothing follows: whatever is left dangles.
+    pub(super) fn end(&mut self) {
+        let rest = self.offsets.get(self.met..).unwrap_or_default();
+        self.dangling.extend_from_slice(rest);
+        self.met = self.offsets.len();
+    }
+}
+
+/// The pointers of all tables into some segments. A table that cannot be read now, although it could
+/// before, is an error.
+pub(super) fn collect(
+    readers: &[Arc<TableReader>],
+    segments: &[u64],
+) -> Result<BTreeMap<u64, Pointers>, TableError> {
+    let mut offsets: BTreeMap<u64, Vec<u32>> = segments.iter().map(|id| (*id, Vec::new())).collect();
+    for reader in readers {
+        for refs in reader.refs()? {
+            if let Some(offsets) = offsets.get_mut(&refs.segment) {
+                offsets.extend(refs.offsets());
+            }
+        }
+    }
+    Ok(offsets.into_iter().map(|(id, offsets)| (id, Pointers::new(offsets))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_record_meets_dangles() {
+        let mut pointers = Pointers::new(vec![30, 10, 20, 10, 50, 60]);
+        [10, 15, 20, 40].into_iter().for_each(|offset| pointers.value(offset));
+        assert_eq!((pointers.dangling.clone(), pointers.unmet()), (vec![30], 2));
+        pointers.end();
+        assert_eq!((pointers.dangling, pointers.offsets.len()), (vec![30, 50, 60], 5));
+    }
+}
