@@ -78,9 +78,28 @@ pub enum Command {
     /// The cluster and its nodes.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// The manifest: what a data directory holds.
+    #[command(subcommand)]
+    Manifest(Manifest),
     /// Segments: the files that hold log and values.
     #[command(subcommand)]
     Vlog(Vlog),
+    /// Tables: the files that hold keys and say where their values are.
+    #[command(subcommand)]
+    Sst(Sst),
+    /// Check everything in the data directory of a node that is stopped. Exit 6 on damage.
+    ///
+    /// Reads all there is: manifest, tables, segments, pointers, values. What a kill left behind is a note,
+    /// not damage. Changes nothing but the content of the lock file.
+    Check(DataDir),
+}
+
+/// The data directory that an offline command looks at.
+#[derive(Debug, Args)]
+pub struct DataDir {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
 }
 
 /// Write a value.
@@ -220,13 +239,70 @@ pub enum Cluster {
     Status,
 }
 
+/// The manifest. Works beside a running node.
+#[derive(Debug, Subcommand)]
+pub enum Manifest {
+    /// Whose data it is, how far it is in tables, and which tables and segments there are.
+    Inspect {
+        /// Where.
+        #[command(flatten)]
+        at: DataDir,
+        /// Also list the change-sets: number, time, cause and edits.
+        #[arg(long)]
+        changes: bool,
+    },
+    /// Read the manifest and compare it with the files that are there. Exit 6 on damage.
+    Check(DataDir),
+}
+
 /// Segments.
 #[derive(Debug, Subcommand)]
 pub enum Vlog {
-    /// The segments of a running node.
-    List,
-    /// Let a running node read and check every record of its segments. Exit 6 on damage.
-    Verify,
+    /// The segments of a running node, or of a data directory.
+    List {
+        /// Look at this data directory, instead of asking a node.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Read and check every record of all segments: let a running node do it, or do it here.
+    /// Exit 6 on damage.
+    Verify {
+        /// Look at this data directory, instead of asking a node.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Header, groups and records of one segment. Works beside a running node.
+    Inspect {
+        /// Number of the segment, as `vlog list` shows it.
+        segment: u64,
+        /// Where.
+        #[command(flatten)]
+        at: DataDir,
+        /// At most so many records; operations come with their entry.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+}
+
+/// Tables. Works beside a running node.
+#[derive(Debug, Subcommand)]
+pub enum Sst {
+    /// The tables that the manifest names.
+    List(DataDir),
+    /// What a table says of itself, and where it points to.
+    Inspect {
+        /// Number of the table, as `sst list` shows it.
+        id: u64,
+        /// Where.
+        #[command(flatten)]
+        at: DataDir,
+        /// Also list the versions in it.
+        #[arg(long)]
+        keys: bool,
+        /// At most so many versions.
+        #[arg(long, value_name = "N", requires = "keys")]
+        limit: Option<u64>,
+    },
 }
 
 /// A key, or a part of one.
@@ -334,7 +410,10 @@ mod tests {
             ("bench --seconds 1 --ops 1", "cannot be used"),
             ("bench --clients 0", "1..=4096"),
             ("scan --reverse", "--reverse"),
-            ("vlog list --data-dir d", "--data-dir"),
+            ("manifest inspect", "--data-dir"),
+            ("check", "--data-dir"),
+            ("vlog inspect x --data-dir d", "invalid digit"),
+            ("sst inspect 1 --limit 5 --data-dir d", "--keys"),
             ("cluster", ""),
         ] {
             let error = parse(line).expect_err(line);

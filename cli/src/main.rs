@@ -1,4 +1,5 @@
-//! The operator's tool of kvnode: reads, writes, measures and inspects a running cluster.
+//! The operator's tool of kvnode: reads, writes, measures and inspects a running cluster, and looks into
+//! data directories ([`offline`]).
 //!
 //! [`args`] defines the command line, [`commands`] has one file for each command, [`exit`] the exit codes.
 //! Results go to standard output ([`output`]), everything else to standard error ([`progress`]).
@@ -10,10 +11,12 @@ mod connect;
 mod exit;
 mod keys;
 mod local;
+mod offline;
 mod output;
 mod progress;
 mod table;
 mod tree;
+mod views;
 mod workload;
 
 use std::process::ExitCode;

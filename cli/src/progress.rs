@@ -91,6 +91,12 @@ impl Progress {
         self.bar.set_position(amount);
     }
 
+    /// So much is done of so much in all.
+    pub fn set_of(&self, amount: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(amount);
+    }
+
     /// One more file is done.
     pub fn item(&self) {
         let items = self.items.fetch_add(1, Ordering::Relaxed) + 1;

@@ -115,7 +115,7 @@ impl Check<'_> {
                 "{file}: from offset {offset} on, a change-set that was never acknowledged is left out: {why}"
             ));
         }
-        self.directory(state)?;
+        self.directory(manifest)?;
         self.at.total_bytes = total_bytes(state);
         let readers = self.tables(state)?;
         let tables_whole = readers.len() == state.tables.len();
@@ -129,9 +129,17 @@ impl Check<'_> {
         }
     }
 
-    fn directory(&mut self, state: &State) -> Result<(), StoreError> {
-        let found = cross_check(&*self.vfs, &self.dir, state)?;
+    fn directory(&mut self, manifest: &Manifest) -> Result<(), StoreError> {
+        let found = cross_check(&*self.vfs, &self.dir, manifest.state())?;
         for orphan in found.orphans {
+            if let Some(number) = store::later_change_set(&*self.vfs, &self.dir, manifest.state(), &orphan) {
+                let last = manifest.state().number;
+                let why = format!(
+                    "change-sets are missing: {last} is the last one here, but {orphan} was written after \
+                     {number} was durable"
+                );
+                self.report.problem(Problem { file: manifest.file_name(), offset: None, why });
+            }
             self.report.note(format!("{orphan}: not in the manifest; the next start removes it"));
         }
         for foreign in found.foreign {

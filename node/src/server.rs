@@ -22,7 +22,11 @@ use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
-    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    run_on(Arc::new(RealVfs), settings, shutdown).await
+}
+
+/// As [`run`], with the data directory on this file system: tests hand in one that fails.
+pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     // Before the listeners: a second node in the same directory shall hear of that, not of a port in use.
     let dir = datadir::open(&vfs, &settings.data_dir, &settings.listen)?;
     let (listener, address) = bind("listen", &settings.listen, &settings).await?;

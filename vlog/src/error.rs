@@ -36,6 +36,12 @@ pub enum VlogError {
         /// The first failure.
         why: String,
     },
+    /// The entry is beyond what the format holds; nothing was appended.
+    #[error("not appended: {why}")]
+    Refused {
+        /// Which bound, and by how much.
+        why: String,
+    },
     /// The operating system said no.
     #[error(transparent)]
     Io(#[from] io::Error),

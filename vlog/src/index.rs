@@ -15,6 +15,14 @@ pub(crate) enum Place {
     InSealed(u64, u32),
 }
 
+impl Place {
+    pub(crate) fn segment(self) -> u64 {
+        match self {
+            Place::At(segment, _) | Place::InSealed(segment, _) => segment,
+        }
+    }
+}
+
 /// Entries of one segment.
 #[derive(Clone, Debug, Default)]
 struct SegmentEntries {

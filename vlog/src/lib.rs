@@ -35,6 +35,8 @@ mod value;
 mod writer;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod example;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,10 @@ use kv_vfs::{Clock, Executor, Gate, IoMode, Vfs, Wake};
 use parking_lot::Mutex;
 
 use crate::error::VlogError;
-use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
+use crate::footer::SegmentSummary;
+use crate::format::{
+    GROUP_BYTES_MAX, GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up,
+};
 use crate::header::LogEnd;
 use crate::index::{LogIndex, Place};
 use crate::ledger::Ledger;
@@ -87,8 +90,30 @@ pub(crate) struct Draft {
     pub used: u32,
     pub records: Vec<Pending>,
     pub callbacks: Vec<Callback>,
-    /// Index after the last entry in this or earlier groups.
+    /// Index after the last entry in this or earlier groups, as far as no later truncation voids them.
     pub end_next: u64,
+    /// Entries below this index are committed, as this group may say; known when it is taken.
+    pub committed: u64,
+    /// What the segment before holds, if this group begins one.
+    pub before: Option<Box<Sealing>>,
+    /// Oldest segment in which a truncation of this group voids entries.
+    voids: Option<u64>,
+}
+
+/// What a full segment holds. As of its last record: a later truncation is said by a later segment, and
+/// may never become durable.
+pub(crate) struct Sealing {
+    pub summary: SegmentSummary,
+    pub offsets: Vec<u32>,
+    pub last: Option<Position>,
+    pub vote: Option<Vote>,
+}
+
+/// What the writer does next.
+pub(crate) enum Work {
+    Write(Draft),
+    /// Nothing waits, and after a closing nothing will. The callbacks wait for no record of their own.
+    Rest(Vec<Callback>, Option<Closing>),
 }
 
 /// A record that waits.
@@ -100,8 +125,17 @@ pub(crate) enum Pending {
 
 impl Draft {
     fn new(segment: u64, offset: u64, end_next: u64) -> Self {
-        let (records, callbacks) = (Vec::new(), Vec::new());
-        Self { segment, offset, used: GROUP_HEADER_BYTES, records, callbacks, end_next }
+        Self {
+            segment,
+            offset,
+            used: GROUP_HEADER_BYTES,
+            records: Vec::new(),
+            callbacks: Vec::new(),
+            end_next,
+            committed: 0,
+            before: None,
+            voids: None,
+        }
     }
 
     fn end(&self) -> u64 {
@@ -126,7 +160,12 @@ struct Inner {
     open: Draft,
     vote: Option<Vote>,
     committed_next: u64,
+    /// Entries below it are durable. Like `writing_next`, it does not count what a truncation voids that
+    /// is not durable yet: such indexes stand for other entries by now.
     durable_next: u64,
+    /// Of the group that is being written: `end_next` and `voids`.
+    writing_next: u64,
+    writing_voids: Option<u64>,
     waiting_bytes: u64,
     /// When the segment of the open group is full.
     target: u64,
@@ -162,9 +201,10 @@ impl Vlog {
         clock: Arc<dyn Clock>,
         executor: Arc<dyn Executor>,
         ledger: Arc<dyn Ledger>,
-        options: VlogOptions,
+        mut options: VlogOptions,
         recovered: Recovered,
     ) -> Result<Arc<Self>, VlogError> {
+        options.group_bytes_max = options.group_bytes_max.min(GROUP_BYTES_MAX);
         let files = SegmentFiles::open(&*vfs, &recovered)?;
         let is_cut = |segment: &&SegmentInput| recovered.summary_of(segment).is_some_and(|s| s.cut);
         let cut = recovered.segments.iter().filter(is_cut).map(|s| s.identity.segment).collect();
@@ -180,6 +220,8 @@ impl Vlog {
                 vote: end.vote,
                 committed_next: end.committed_next,
                 durable_next: next,
+                writing_next: next,
+                writing_voids: None,
                 waiting_bytes: 0,
                 target: 0,
                 poisoned: None,
@@ -210,6 +252,7 @@ impl Vlog {
     /// callback comes when all of them are durable. How much may wait is bounded by the caller, see
     /// [`Vlog::waiting_bytes`].
     pub fn append(&self, entries: Vec<Entry>, callback: Callback) -> Result<(), VlogError> {
+        entries.iter().try_for_each(check_size)?;
         let mut inner = self.shared.inner.lock();
         inner.check()?;
         for entry in entries {
@@ -237,8 +280,7 @@ impl Vlog {
     pub fn truncate(&self, next: u64, callback: Callback) -> Result<(), VlogError> {
         self.mark(Pending::Truncate(next), callback, |inner| {
             assert!(next >= inner.committed_next, "truncation to {next} reaches into committed entries");
-            inner.index.truncate(next);
-            inner.tail.truncate(next);
+            inner.truncate(next);
         })
     }
 
@@ -308,13 +350,13 @@ impl Vlog {
     /// holds the entry `next`, as far as the owner has recorded it.
     #[must_use]
     pub fn replay_segment(&self, next: u64) -> u64 {
-        let place = {
+        let segment = {
             let inner = self.shared.inner.lock();
-            inner.index.place(next).map_or(inner.open.segment, |place| match place {
-                Place::At(segment, _) | Place::InSealed(segment, _) => segment,
-            })
+            let place = inner.index.place(next).map_or(inner.open.segment, Place::segment);
+            // A truncation that is not durable may not have happened: what it voids is still to be read.
+            inner.voids().map_or(place, |voids| place.min(voids))
         };
-        place.min(self.shared.files.newest())
+        segment.min(self.shared.files.newest())
     }
 
     /// Bytes appended and not yet durable.
@@ -355,6 +397,11 @@ impl Vlog {
         }
         self.writer.wake();
         self.executor.wait(&gate);
+        self.shared.inner.lock().check()
+    }
+
+    /// Whether the log still takes records: [`VlogError::Poisoned`] if it has failed or was closed.
+    pub fn check(&self) -> Result<(), VlogError> {
         self.shared.inner.lock().check()
     }
 
@@ -582,13 +629,39 @@ impl Inner {
         if !roll && (empty || !full) {
             return;
         }
-        let (segment, offset) = if roll {
-            self.index.open(self.open.segment + 1);
-            (self.open.segment + 1, u64::from(SEGMENT_HEADER_BYTES))
-        } else {
-            (self.open.segment, self.open.end())
-        };
-        self.replace_open(segment, offset);
+        if !roll {
+            return self.replace_open(self.open.segment, self.open.end());
+        }
+        let before = self.sealing(self.open.segment);
+        self.index.open(self.open.segment + 1);
+        self.replace_open(self.open.segment + 1, u64::from(SEGMENT_HEADER_BYTES));
+        self.open.before = Some(Box::new(before));
+    }
+
+    /// Oldest segment in which truncations that are not durable void entries.
+    fn voids(&self) -> Option<u64> {
+        let waiting = self.queue.iter().chain([&self.open]).filter_map(|draft| draft.voids);
+        waiting.chain(self.writing_voids).min()
+    }
+
+    fn sealing(&self, segment: u64) -> Sealing {
+        Sealing {
+            summary: self.index.summary(segment, 0, false),
+            offsets: self.index.offsets(segment).to_vec(),
+            last: self.index.last(),
+            vote: self.vote,
+        }
+    }
+
+    fn truncate(&mut self, next: u64) {
+        let voids = self.index.place(next).map(Place::segment);
+        self.open.voids = self.open.voids.into_iter().chain(voids).min();
+        // From here on these indexes are free for other entries, of which no earlier group knows.
+        self.queue.iter_mut().for_each(|draft| draft.end_next = draft.end_next.min(next));
+        self.writing_next = self.writing_next.min(next);
+        self.durable_next = self.durable_next.min(next);
+        self.index.truncate(next);
+        self.tail.truncate(next);
     }
 
     /// Begins a new open group there; the old one, unless it is empty, waits to be written.
@@ -604,16 +677,23 @@ impl Inner {
 }
 
 impl Shared {
-    pub(crate) fn take_draft(&self) -> Option<Draft> {
+    pub(crate) fn next_work(&self) -> Work {
         let mut inner = self.inner.lock();
         if inner.queue.is_empty() && !inner.open.records.is_empty() {
             let (segment, offset) = (inner.open.segment, inner.open.end());
             inner.replace_open(segment, offset);
         }
-        inner.queue.pop_front()
+        let Some(mut draft) = inner.queue.pop_front() else {
+            // Under one lock with the look at what waits: an append comes before both or is refused.
+            return Work::Rest(std::mem::take(&mut inner.open.callbacks), inner.closing);
+        };
+        draft.committed = inner.committed_next.min(draft.end_next);
+        (inner.writing_next, inner.writing_voids) = (draft.end_next, draft.voids);
+        Work::Write(draft)
     }
 
-    /// A block for an empty group at the end of the active segment, unless something waits there.
+    /// A block for an empty group at the end of the active segment, and the committed index that it may
+    /// name; unless something waits there.
     pub(crate) fn reserve_block(&self, segment: u64) -> Option<(u64, u64)> {
         let mut inner = self.inner.lock();
         if !inner.queue.is_empty() || !inner.open.records.is_empty() || inner.open.segment != segment {
@@ -621,30 +701,28 @@ impl Shared {
         }
         let offset = inner.open.offset;
         inner.open.offset = inner.open.end();
-        Some((offset, inner.open.end_next))
+        Some((offset, inner.committed_next.min(inner.open.end_next)))
     }
 
-    /// The committed index as a group that ends at `end_next` may name it.
-    pub(crate) fn committed_within(&self, end_next: u64) -> u64 {
-        self.inner.lock().committed_next.min(end_next)
-    }
-
-    /// Notes that a group of so many bytes is durable, and entries below `next` with it. Returns the
-    /// callbacks that waited for no record of their own, if nothing waits any more.
-    pub(crate) fn durable(&self, next: u64, used: u32) -> Vec<Callback> {
+    /// Notes that the group that was taken last, of so many bytes, is durable. Returns the callbacks that
+    /// waited for no record of their own, if nothing waits any more.
+    pub(crate) fn durable(&self, used: u32) -> Vec<Callback> {
         let mut inner = self.inner.lock();
+        let next = inner.writing_next;
         inner.durable_next = next;
+        inner.writing_voids = None;
         inner.waiting_bytes -= u64::from(used - GROUP_HEADER_BYTES);
         inner.tail.shrink(next);
         inner.room.drain(..).for_each(|gate| gate.open());
         if inner.waiting_bytes == 0 { std::mem::take(&mut inner.open.callbacks) } else { Vec::new() }
     }
 
-    pub(crate) fn with_index<T>(&self, f: impl FnOnce(&LogIndex) -> T) -> T {
-        f(&self.inner.lock().index)
+    /// What a segment holds, when nothing waits any more.
+    pub(crate) fn sealing(&self, segment: u64) -> Sealing {
+        self.inner.lock().sealing(segment)
     }
 
-    /// Where the log stands, as far as it is durable: for the header of a new segment.
+    /// Where the log stands, its committed index as far as it is durable: for what begins or ends a segment.
     pub(crate) fn end(&self) -> LogEnd {
         let inner = self.inner.lock();
         LogEnd {
@@ -679,8 +757,8 @@ impl Shared {
         self.ledger_number.fetch_max(number, Ordering::AcqRel);
     }
 
-    pub(crate) fn closing(&self) -> Option<Closing> {
-        self.inner.lock().closing
+    pub(crate) fn is_closing(&self) -> bool {
+        self.inner.lock().closing.is_some()
     }
 
     pub(crate) fn is_poisoned(&self) -> bool {
@@ -711,6 +789,8 @@ impl Shared {
     pub(crate) fn fail_waiting(&self) {
         let (drafts, room) = {
             let mut inner = self.inner.lock();
+            // For ever: these truncations will never be durable.
+            inner.writing_voids = inner.voids();
             let (segment, offset) = (inner.open.segment, inner.open.offset);
             let next = inner.index.next_index();
             let open = std::mem::replace(&mut inner.open, Draft::new(segment, offset, next));
@@ -723,6 +803,21 @@ impl Shared {
         }
         room.into_iter().for_each(|gate| gate.open());
     }
+}
+
+/// Refuses what no reader would believe.
+fn check_size(entry: &Entry) -> Result<(), VlogError> {
+    let (bytes, ops) = (entry_bytes(entry), entry.payload.ops().len());
+    if round_up(u64::from(GROUP_HEADER_BYTES) + bytes) > u64::from(GROUP_BYTES_MAX) {
+        let why = format!("an entry of {bytes} bytes; a group holds {GROUP_BYTES_MAX}");
+        return Err(VlogError::Refused { why });
+    }
+    if ops > usize::from(u16::MAX) {
+        return Err(VlogError::Refused {
+            why: format!("an entry of {ops} operations; it holds {}", u16::MAX),
+        });
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Vlog {

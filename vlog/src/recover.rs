@@ -179,6 +179,12 @@ impl<R: Replay> Recovery<'_, R> {
     }
 
     fn head(&mut self, end: &LogEnd) -> Result<(), R::Error> {
+        // A truncation may stand in a segment that is not read; the header says where the log ended.
+        let next = end.last.map_or(0, |last| last.index + 1);
+        if next < self.index.next_index() {
+            self.index.truncate(next);
+            self.replay.truncate(next)?;
+        }
         self.end.vote = end.vote.or(self.end.vote);
         self.end.ledger_number = self.end.ledger_number.max(end.ledger_number);
         self.committed(end.committed_next)

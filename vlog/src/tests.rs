@@ -124,7 +124,7 @@ impl Home {
     }
 }
 
-fn put(term: u64, index: u64, value: Bytes) -> Entry {
+pub(crate) fn put(term: u64, index: u64, value: Bytes) -> Entry {
     let key = Bytes::from(format!("key{index}"));
     let value = OpValue::Full(StoredValue::new(&key, value, &Compression::default()));
     Entry { at: Position { term, index }, payload: Payload::Ops(vec![Op::Put { key, value }]) }
@@ -136,7 +136,7 @@ fn rewrite(path: &Path, bytes: &[u8]) {
     file.write_at(bytes, 0).unwrap();
 }
 
-fn noise(seed: u64, len: usize) -> Bytes {
+pub(crate) fn noise(seed: u64, len: usize) -> Bytes {
     let mut x = seed + 1;
     (0..len)
         .map(|_| {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use kv_vfs::{AlignedBuf, Clock, File, IoMode, Step, Vfs, Worker};
 
 use crate::error::VlogError;
-use crate::footer;
+use crate::footer::{self, SegmentSummary};
 use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::group::GroupHeader;
 use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
 use crate::ledger::{Ledger, OpenedSegment, SealedSegment};
-use crate::log::{Closing, Draft, Pending, Shared};
+use crate::log::{Closing, Draft, Pending, Sealing, Shared, Work};
 use crate::read::SegmentFile;
 use crate::record;
 
@@ -50,7 +50,7 @@ impl Worker for Writer {
     fn step(&mut self) -> Step {
         if self.shared.is_poisoned() {
             self.shared.fail_waiting();
-            return if self.shared.closing().is_some() { Step::Done } else { Step::Idle };
+            return if self.shared.is_closing() { Step::Done } else { Step::Idle };
         }
         match self.advance() {
             Ok(step) => step,
@@ -76,7 +76,7 @@ impl Writer {
         sealed: Option<SealedSegment>,
         durable: (u64, u64),
     ) -> Result<Self, VlogError> {
-        let active = create_segment(&shared, &*vfs, &*ledger, segment)?;
+        let active = create_segment(&shared, &*vfs, &*ledger, segment, &shared.end())?;
         let writer = Self {
             shared,
             vfs,
@@ -94,21 +94,16 @@ impl Writer {
     }
 
     fn advance(&mut self) -> Result<Step, VlogError> {
-        if let Some(mut draft) = self.shared.take_draft() {
-            let mut callbacks = std::mem::take(&mut draft.callbacks);
-            let written = self.write_draft(&draft);
-            match &written {
-                Ok(()) => callbacks.append(&mut self.shared.durable(draft.end_next, draft.used)),
-                Err(error) => self.shared.poison(error),
+        match self.shared.next_work() {
+            Work::Write(draft) => return self.write(draft).map(|()| Step::More),
+            Work::Rest(callbacks, closing) => {
+                callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
+                match closing {
+                    Some(Closing::Seal) => return self.close().map(|()| Step::Done),
+                    Some(Closing::Stop) => return Ok(Step::Done),
+                    None => {}
+                }
             }
-            // The sync is done, or will never be: only now may anybody hear of it.
-            callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
-            return written.map(|()| Step::More);
-        }
-        match self.shared.closing() {
-            Some(Closing::Seal) => return self.close().map(|()| Step::Done),
-            Some(Closing::Stop) => return Ok(Step::Done),
-            None => {}
         }
         if self.named && self.shared.ledger_number() <= self.named_ledger {
             return Ok(Step::Idle);
@@ -123,11 +118,28 @@ impl Writer {
         }
     }
 
-    /// Writes one group, in a new segment if it begins one; durable on return.
-    fn write_draft(&mut self, draft: &Draft) -> Result<(), VlogError> {
-        if draft.segment != self.active.identity.segment {
-            self.roll(draft.segment)?;
+    /// Writes one group and tells those who wait for it.
+    fn write(&mut self, mut draft: Draft) -> Result<(), VlogError> {
+        let mut callbacks = std::mem::take(&mut draft.callbacks);
+        let written = self.write_draft(&mut draft);
+        match &written {
+            Ok(()) => callbacks.append(&mut self.shared.durable(draft.used)),
+            Err(error) => self.shared.poison(error),
         }
+        // The sync is done, or will never be: only now may anybody hear of it.
+        callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
+        written
+    }
+
+    /// Writes one group, in a new segment if it begins one; durable on return.
+    fn write_draft(&mut self, draft: &mut Draft) -> Result<(), VlogError> {
+        if let Some(before) = draft.before.take() {
+            self.roll(draft.segment, *before)?;
+        }
+        debug_assert_eq!(
+            draft.segment, self.active.identity.segment,
+            "a group that begins a segment says so"
+        );
         let mut digest = crc32fast::Hasher::new();
         self.begin_group();
         for pending in &draft.records {
@@ -139,20 +151,18 @@ impl Writer {
             digest.update(&crc.to_le_bytes());
         }
         debug_assert_eq!(self.buffer.len(), draft.used as usize, "positions were assigned from lengths");
-        let committed = self.shared.committed_within(draft.end_next);
-        self.finish_group(draft.records.len() as u32, digest.finalize(), committed)?;
+        self.finish_group(draft.records.len() as u32, digest.finalize(), draft.committed)?;
         self.named = false;
         Ok(())
     }
 
     /// An empty group, so that the last acknowledged one is named by a valid group behind it.
     fn write_naming(&mut self) -> Result<(), VlogError> {
-        let Some((offset, end_next)) = self.shared.reserve_block(self.active.identity.segment) else {
+        let Some((offset, committed)) = self.shared.reserve_block(self.active.identity.segment) else {
             return Ok(()); // something was appended meanwhile: its group does the same
         };
         debug_assert_eq!(offset, self.active.end, "the open group begins where the last one ended");
         self.begin_group();
-        let committed = self.shared.committed_within(end_next);
         self.finish_group(0, crc32fast::hash(&[]), committed)?;
         self.named = true;
         Ok(())
@@ -206,34 +216,30 @@ impl Writer {
     }
 
     /// Seals the active segment and begins the next one.
-    fn roll(&mut self, segment: u64) -> Result<(), VlogError> {
+    fn roll(&mut self, segment: u64, before: Sealing) -> Result<(), VlogError> {
         // Footer durable, then the new file and its name durable, then both recorded, then the first
         // acknowledgement: a crash in between leaves a file that nobody knows and nothing lost.
-        let sealed = self.write_footer()?;
-        self.active = create_segment(&self.shared, &*self.vfs, &*self.ledger, segment)?;
+        let end = LogEnd { vote: before.vote, last: before.last, ..self.shared.end() };
+        let sealed = self.write_footer(before)?;
+        self.active = create_segment(&self.shared, &*self.vfs, &*self.ledger, segment, &end)?;
         self.install(Some(sealed))
     }
 
     /// Seals the last segment, so that a cleanly closed directory names the end of everything in it.
     fn close(&mut self) -> Result<(), VlogError> {
-        let sealed = self.write_footer()?;
+        let sealed = self.write_footer(self.shared.sealing(self.active.identity.segment))?;
         let number = self.ledger.record(Some(sealed), None)?;
         self.shared.note_ledger(number);
         Ok(())
     }
 
-    fn write_footer(&mut self) -> Result<SealedSegment, VlogError> {
+    fn write_footer(&mut self, held: Sealing) -> Result<SealedSegment, VlogError> {
         let segment = self.active.identity.segment;
-        let end = self.active.end;
-        let (summary, body) = self.shared.with_index(|index| {
-            let summary = index.summary(segment, end, false);
-            let body = footer::encode(&summary, index.offsets(segment));
-            (summary, body)
-        });
+        let summary = SegmentSummary { end: self.active.end, ..held.summary };
+        let body = footer::encode(&summary, &held.offsets);
         self.begin_group();
         let crc = record::put_footer(&mut self.buffer, &body);
-        let committed = self.shared.committed_within(summary.last_index.map_or(0, |last| last + 1));
-        self.finish_group(1, crc32fast::hash(&crc.to_le_bytes()), committed)?;
+        self.finish_group(1, crc32fast::hash(&crc.to_le_bytes()), self.shared.end().committed_next)?;
         // Gives back what was preallocated and not needed; the length stays what it is.
         self.active.file.set_len(self.active.end)?;
         Ok(SealedSegment { segment, summary })
@@ -261,6 +267,7 @@ fn create_segment(
     vfs: &dyn Vfs,
     ledger: &dyn Ledger,
     segment: u64,
+    end: &LogEnd,
 ) -> Result<Active, VlogError> {
     let next = ledger.next_file();
     let identity = SegmentIdentity {
@@ -272,8 +279,7 @@ fn create_segment(
         generation: 0,
         epoch: shared.options.epoch,
     };
-    let end: LogEnd = shared.end();
-    let (block, crc) = SegmentHeader::encode(&identity, &end);
+    let (block, crc) = SegmentHeader::encode(&identity, end);
     let file = vfs.create(&next.path, IoMode::Direct)?;
     file.preallocate(next.bytes)?;
     let mut first = AlignedBuf::new();

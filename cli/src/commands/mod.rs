@@ -1,14 +1,19 @@
 //! The commands, one file each.
 
 mod bench;
+mod check;
 mod cluster;
 mod delete;
 mod export;
 mod get;
 mod import;
+mod manifest;
 mod put;
 mod scan;
+mod sst;
 mod vlog;
+mod vlog_inspect;
+mod vlog_offline;
 
 use std::io::IsTerminal as _;
 
@@ -55,6 +60,9 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Export(args) => export::run(args, context).await,
         Command::Bench(args) => bench::run(args, context).await,
         Command::Cluster(args) => cluster::run(&args, context).await,
+        Command::Manifest(args) => manifest::run(&args, context),
         Command::Vlog(args) => vlog::run(&args, context).await,
+        Command::Sst(args) => sst::run(&args, context),
+        Command::Check(args) => check::run(&args, context),
     }
 }

@@ -1,9 +1,9 @@
-//! `vlog`: the segments of a running node.
+//! `vlog`: the segments of a running node, or of a data directory.
 
 use kv_api::admin::{SegmentStatus, VerifyReport};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, vlog_inspect, vlog_offline};
 use crate::args::Vlog;
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -18,16 +18,28 @@ struct Segments {
 /// Runs the command.
 ///
 /// # Errors
-/// No node answers.
+/// No node answers, or the data directory cannot be read.
 pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure> {
     match command {
-        Vlog::List => list(context).await,
-        Vlog::Verify => verify(context).await,
+        Vlog::List { data_dir } => {
+            let segments = match data_dir {
+                Some(dir) => vlog_offline::segments(dir)?,
+                None => connect::client(&context.global)?.admin().segments().await?,
+            };
+            list(segments, context)
+        }
+        Vlog::Verify { data_dir } => {
+            let report = match data_dir {
+                Some(dir) => vlog_offline::verify(dir, context)?,
+                None => connect::long_client(&context.global)?.admin().verify().await?,
+            };
+            verified(&report, context)
+        }
+        Vlog::Inspect { segment, at, limit } => vlog_inspect::run(*segment, &at.data_dir, *limit, context),
     }
 }
 
-async fn list(context: &mut Context) -> Result<Exit, Failure> {
-    let segments = connect::client(&context.global)?.admin().segments().await?;
+fn list(segments: Vec<SegmentStatus>, context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
         context.out.json(&Segments { segments })?;
         return Ok(Exit::Ok);
@@ -55,12 +67,11 @@ fn row(segment: &SegmentStatus) -> Vec<String> {
     cells
 }
 
-async fn verify(context: &mut Context) -> Result<Exit, Failure> {
-    let report = connect::long_client(&context.global)?.admin().verify().await?;
+fn verified(report: &VerifyReport, context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
-        context.out.json(&report)?;
+        context.out.json(report)?;
     } else {
-        let VerifyReport { segments, records, bytes, damages } = &report;
+        let VerifyReport { segments, records, bytes, damages } = report;
         for damage in damages {
             context.out.line(&format!("damaged: {damage}"))?;
         }

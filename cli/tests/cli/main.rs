@@ -6,5 +6,6 @@
 mod bench;
 mod keys;
 mod node;
+mod offline;
 mod run;
 mod tree;

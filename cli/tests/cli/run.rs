@@ -28,6 +28,12 @@ pub fn with_stdin(node: &Node, args: &[&str], stdin: &[u8]) -> Run {
     finish(command(node).args(args).stdin(Stdio::piped()), stdin)
 }
 
+/// Runs it where no node is.
+pub fn alone<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvadmin"));
+    finish(command.env("KVADMIN_ENDPOINTS", "127.0.0.1:1").stdin(Stdio::null()).args(args), b"")
+}
+
 fn finish(command: &mut Command, stdin: &[u8]) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     if let Some(mut pipe) = child.stdin.take() {

@@ -24,12 +24,15 @@ impl Check<'_> {
             Err(error) => return self.found("the log", error),
         };
         self.held_against_log(manifest, recovered.end.ledger_number, recovered.end.last.map(|at| at.index));
-        self.report.applied = core.progress().applied;
-        self.report.uncommitted = pending.len() as u64;
-        if !pending.is_empty() {
+        let applied = core.progress().applied;
+        self.report.applied = applied;
+        // What is in tables was committed, whether or not a later group came to say so.
+        let pending = pending.iter().filter(|entry| Some(entry.at.index) > applied.map(|at| at.index));
+        self.report.uncommitted = pending.count() as u64;
+        if self.report.uncommitted > 0 {
             self.report.note(format!(
                 "the last {} entries of the log are not known to be committed: no part of the contents",
-                pending.len()
+                self.report.uncommitted
             ));
         }
         let files = match SegmentFiles::open(&*self.vfs, &recovered) {

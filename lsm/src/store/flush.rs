@@ -27,6 +27,8 @@ impl Worker for Flusher {
         let Some(oldest) = self.shared.core.view().frozen.first().cloned() else {
             return if self.shared.is_stopping() { Step::Done } else { Step::Idle };
         };
+        // What the log has not made durable when it fails never will be: callers must not wait for it.
+        self.shared.follow_log();
         if self.shared.check().is_err() {
             return if self.shared.is_stopping() { Step::Done } else { Step::Idle };
         }

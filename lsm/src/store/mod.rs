@@ -29,7 +29,7 @@ use changes::{Changes, to_manifest};
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use open::{Environment, NewStore};
-pub(crate) use open::{recover, segment_input};
+pub(crate) use open::{later_change_set, recover, segment_input};
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use status::{SegmentLine, segment_lines, verify_segment};
@@ -78,12 +78,20 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops the store for good after a failed write of a table or of the manifest.
+    /// Stops the store for good after a failed write of a table or of the manifest, or a failed apply.
     pub(crate) fn poison(&self, error: &StoreError) {
         let why = error.to_string();
         self.poisoned.lock().get_or_insert_with(|| why.clone());
         (self.core.options.on_fatal)(&why);
         self.open_gates();
+    }
+
+    /// Stops the store for good if the log has stopped, which has told of it already.
+    pub(crate) fn follow_log(&self) {
+        if let Err(error) = self.log.check() {
+            self.poisoned.lock().get_or_insert_with(|| error.to_string());
+            self.open_gates();
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), StoreError> {
@@ -141,6 +149,11 @@ impl Store {
         self.torn.as_deref()
     }
 
+    /// Whether it still takes writes.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.shared.check()
+    }
+
     /// Entries that recovery found behind the committed mark; whoever decides what is committed applies
     /// them or has them truncated. Given once.
     #[must_use]
@@ -159,7 +172,7 @@ impl Store {
             }
             self.wait_flush(|view| view.frozen.len() >= self.options().memtables_waiting_max)?;
         }
-        self.shared.core.apply(entry)
+        self.apply_next(entry)
     }
 
     /// As [`Store::apply`], but `None`, with nothing done, where it would have to wait or read from disk.
@@ -174,7 +187,13 @@ impl Store {
         if entry.payload.ops().iter().any(on_disk) {
             return Ok(None);
         }
-        self.shared.core.apply(entry).map(Some)
+        self.apply_next(entry).map(Some)
+    }
+
+    /// An entry that cannot be applied ends it: the log holds the entry, so the next open applies it, and
+    /// nothing may be decided on a state without it.
+    fn apply_next(&self, entry: &Entry) -> Result<Applied, StoreError> {
+        self.shared.core.apply(entry).inspect_err(|error| self.shared.poison(error))
     }
 
     fn freeze_if_room(&self) -> bool {

@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use kv_manifest::names::FileName;
 use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
 use kv_vfs::{Clock, Executor, Vfs};
-use kv_vlog::{Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, Vlog, VlogOptions};
+use kv_vlog::{
+    Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentScanner, Vlog, VlogOptions,
+};
 use parking_lot::Mutex;
 
 use super::changes::{Changes, from_manifest, to_summary};
@@ -60,6 +63,15 @@ pub(super) fn open(
             problem.why,
             found.problems.len()
         )));
+    }
+    for orphan in &found.orphans {
+        if let Some(number) = later_change_set(&**vfs, dir, &state, orphan) {
+            return Err(StoreError::Damaged(format!(
+                "the manifest has lost its end: {} is its last change-set, but {orphan} was written after {number} \
+                 was durable",
+                state.number
+            )));
+        }
     }
     let core = Core::open(vfs.clone(), dir, options, &state)?;
     let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest));
@@ -119,6 +131,20 @@ fn open_manifest(
         )));
     }
     Ok(manifest)
+}
+
+/// The change-set, later than all that the manifest holds, that a segment unknown to it has seen. A segment
+/// is recorded before its first group is written: one that is not was left empty by a crash, or dropped
+/// since, or the manifest has lost its end.
+pub(crate) fn later_change_set(vfs: &dyn Vfs, dir: &Path, state: &State, orphan: &str) -> Option<u64> {
+    let Some(FileName::Segment(_)) = names::parse(orphan) else { return None };
+    let mut scanner = SegmentScanner::open(vfs, &dir.join(orphan), None).ok()?;
+    let (ours, found) = (&state.identity, scanner.header().identity);
+    if (found.cluster_id, found.incarnation) != (ours.cluster_id, ours.incarnation) {
+        return None;
+    }
+    let first = scanner.next_group().ok()?.ok()?;
+    Some(first.header.ledger_number).filter(|number| *number > state.number)
 }
 
 /// Reads the log into the memtable; flushes on the way when told where to record that. Returns what it

@@ -1,0 +1,83 @@
+//! A node whose disk fails on command: kvnode on `FaultVfs`, steered through standard input.
+//!
+//! Takes the flags and the environment of kvnode. Commands, each answered by a line:
+//!
+//! - `block PART`: syncs of files whose path contains this block from now on (`blocking`);
+//! - `wait`: answers once a sync is blocked (`blocked`);
+//! - `release`: blocked syncs go on (`released`);
+//! - `fail sync|write N PART`: the Nth such operation from now, and all later ones, fail with EIO (`failing`).
+
+use std::io::{BufRead as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use kv_vfs::fault::{BlockedSync, Fault, Rule, Times};
+use kv_vfs::{FaultVfs, OpKind, RealVfs};
+use kvnode::config::{Args, load};
+use kvnode::server::run_on;
+use kvnode::shutdown::Shutdown;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse(std::env::args_os())?;
+    let loaded = load(&args, std::env::vars_os())?;
+    let vfs = FaultVfs::new(Arc::new(RealVfs));
+    let steered = vfs.clone();
+    std::thread::spawn(move || {
+        if let Err(error) = steer(&steered) {
+            let _ = writeln!(std::io::stderr(), "faulty-node: {error:#}");
+            std::process::exit(2);
+        }
+    });
+    let ended = tokio::runtime::Runtime::new()?.block_on(async {
+        let shutdown = Shutdown::new();
+        shutdown.on_signals()?;
+        anyhow::Ok(run_on(Arc::new(vfs), loaded.settings, shutdown).await)
+    })?;
+    Ok(match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "faulty-node: {failure}");
+            failure.code.into()
+        }
+    })
+}
+
+fn steer(vfs: &FaultVfs) -> anyhow::Result<()> {
+    let mut blocked = None;
+    for line in std::io::stdin().lock().lines() {
+        let answer = obey(vfs, &mut blocked, &line?)?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{answer}").and_then(|()| out.flush())?;
+    }
+    Ok(())
+}
+
+fn obey(vfs: &FaultVfs, blocked: &mut Option<BlockedSync>, line: &str) -> anyhow::Result<&'static str> {
+    let words: Vec<&str> = line.split(' ').collect();
+    Ok(match words[..] {
+        ["block", part] => {
+            *blocked = Some(vfs.block_sync(part));
+            "blocking"
+        }
+        ["wait"] => {
+            blocked.as_ref().context("nothing is blocked")?.wait_until_blocked();
+            "blocked"
+        }
+        ["release"] => {
+            blocked.take().context("nothing is blocked")?.release();
+            "released"
+        }
+        ["fail", op, nth, part] => {
+            let op = match op {
+                "sync" => OpKind::Sync,
+                "write" => OpKind::Write,
+                other => bail!("no such operation: {other}"),
+            };
+            let (path_contains, nth) = (part.to_owned(), nth.parse()?);
+            vfs.fail(Rule { op, path_contains, nth, times: Times::Forever, error: Fault::Eio });
+            "failing"
+        }
+        _ => bail!("no such command: {line}"),
+    })
+}

@@ -1,0 +1,11 @@
+//! The real programs, end to end: kills, damage, failing disks, wrong input.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bad_directory;
+mod bad_input;
+mod clean_stop;
+mod crash_loop;
+mod import_export;
+mod model;
+mod sync;
+mod written_once;
