@@ -1,10 +1,11 @@
 //! Ties the node together: data directory, engine, consensus, listeners.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kv_api::transport::{ListenOptions, ServeOptions, Welcome, listen};
+use kv_api::transport::{ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
 use kv_lsm::{Environment, NewStore, Options, Store, StoreError};
 use kv_manifest::ManifestError;
 use kv_vfs::{RealVfs, SystemClock, ThreadExecutor, Vfs};
@@ -12,7 +13,7 @@ use kv_vlog::{Compression, VlogError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Address, Settings};
+use crate::config::{Address, Cluster, Settings};
 use crate::datadir::{self, DataDir};
 use crate::exit::{Code, Failure};
 use crate::http::{self, Health};
@@ -34,7 +35,9 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
     let store = open_store(&vfs, &dir, &settings).await?;
     let config = NodeConfig {
         node_id: settings.node_id,
-        address: address.to_string(),
+        members: members(&settings, address),
+        cluster_id: store.state().identity.cluster_id,
+        dialer: Arc::new(TcpDialer),
         heartbeat_ms: settings.raft.heartbeat_ms,
         election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
     };
@@ -51,7 +54,9 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
     let serving_http = tokio::spawn(http::serve(http_listener, health, shutdown.clone()));
     let serving = tokio::spawn(serve(listener, &settings, &store, shared, stop.clone()));
     shutdown.wait().await;
-    // Requests under way are finished, then consensus stops, then everything is flushed and sealed.
+    // Another node leads, requests under way are finished, consensus stops, everything is flushed and
+    // sealed.
+    raft.hand_over().await;
     stop.cancel();
     for task in [serving, serving_http] {
         if let Err(error) = task.await {
@@ -65,6 +70,24 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
         Ok(()) => Ok(()),
         Err(error) => Err(to_failure(&error)),
     }
+}
+
+/// The members of a new cluster: those of the list, or this node alone.
+fn members(settings: &Settings, address: SocketAddr) -> BTreeMap<u64, String> {
+    match &settings.initial_cluster {
+        Some(cluster) => {
+            cluster.members().iter().map(|member| (member.id, member.address.to_string())).collect()
+        }
+        None => BTreeMap::from([(settings.node_id, address.to_string())]),
+    }
+}
+
+/// All nodes that are started with the same list have the same identity, without having spoken yet.
+fn cluster_id(cluster: &Cluster) -> [u8; 16] {
+    let mut members: Vec<String> =
+        cluster.members().iter().map(|member| format!("{}={}", member.id, member.address)).collect();
+    members.sort();
+    xxhash_rust::xxh3::xxh3_128(members.join(",").as_bytes()).to_le_bytes()
 }
 
 /// Accepts and answers until told to stop; requests under way are finished first.
@@ -95,7 +118,8 @@ async fn open_store(vfs: &Arc<dyn Vfs>, dir: &DataDir, settings: &Settings) -> R
         clock: Arc::new(SystemClock::default()),
         executor: Arc::new(ThreadExecutor),
     };
-    let new = NewStore { cluster_id: rand::random(), node_id: settings.node_id, incarnation: rand::random() };
+    let cluster_id = settings.initial_cluster.as_ref().map_or_else(rand::random, cluster_id);
+    let new = NewStore { cluster_id, node_id: settings.node_id, incarnation: rand::random() };
     let (path, options) = (dir.path().to_path_buf(), engine_options(settings));
     let opened = tokio::task::spawn_blocking(move || Store::open(&environment, &path, options, Some(new)))
         .await
@@ -164,14 +188,14 @@ struct NodeHealth(Arc<Shared>);
 
 impl Health for NodeHealth {
     fn ready(&self) -> Result<(), String> {
-        match self.0.raft.status().leader {
+        match self.0.raft.leader() {
             Some(_) => Ok(()),
             None => Err("there is no leader".into()),
         }
     }
 
     fn metrics(&self, out: &mut String) {
-        let status = self.0.raft.status();
+        let status = self.0.raft.own_status();
         let gauges = [
             ("kvnode_raft_term", "Current term.", status.term),
             ("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log),

@@ -51,4 +51,4 @@ pub use read::SegmentFiles;
 pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, ledger_number, recover};
 pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, Vote, seq_of};
-pub use value::{Codec, Compression, StoredValue};
+pub use value::{Codec, Compression, StoredValue, UnknownCodec};

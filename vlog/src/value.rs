@@ -31,13 +31,20 @@ pub enum Codec {
     Chunked = 2,
 }
 
-impl Codec {
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+/// A codec that this program does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown value codec {0}: written by a newer version, or damaged")]
+pub struct UnknownCodec(pub u8);
+
+impl TryFrom<u8> for Codec {
+    type Error = UnknownCodec;
+
+    fn try_from(byte: u8) -> Result<Self, UnknownCodec> {
         match byte {
-            0 => Some(Codec::Raw),
-            1 => Some(Codec::Zstd),
-            2 => Some(Codec::Chunked),
-            _ => None,
+            0 => Ok(Codec::Raw),
+            1 => Ok(Codec::Zstd),
+            2 => Ok(Codec::Chunked),
+            other => Err(UnknownCodec(other)),
         }
     }
 }
@@ -112,7 +119,7 @@ impl StoredValue {
     }
 
     fn parse_unverified(codec: u8, crc: u32, value_bytes: u64, stored: Bytes) -> Result<Self, String> {
-        let codec = Codec::from_byte(codec).ok_or_else(|| format!("unknown value codec {codec}"))?;
+        let codec = Codec::try_from(codec).map_err(|e| e.to_string())?;
         let head_len = match codec {
             Codec::Raw | Codec::Zstd => 0,
             Codec::Chunked => chunk_head_len(&stored).ok_or("chunk table is cut short")?,
@@ -126,7 +133,7 @@ impl StoredValue {
     }
 
     /// Checks the value's checksum and those of its chunks.
-    pub(crate) fn verify(&self, key: &[u8]) -> Result<(), String> {
+    pub fn verify(&self, key: &[u8]) -> Result<(), String> {
         let covered = if self.codec == Codec::Chunked { &self.head } else { &self.body };
         if value_crc(key, self.codec, self.value_bytes, covered) != self.crc {
             return Err("value checksum does not match".into());

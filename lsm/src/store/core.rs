@@ -58,6 +58,8 @@ pub(crate) struct Core {
     identity: TableIdentity,
     view: RwLock<Arc<View>>,
     progress: Mutex<Progress>,
+    /// The last entry that is in tables.
+    pub flushed: Mutex<Option<Position>>,
     /// Open snapshots by sequence number, and the newest visible one.
     snapshots: Mutex<Snapshots>,
 }
@@ -96,6 +98,7 @@ impl Core {
                 tables: Arc::default(),
             })),
             progress: Mutex::new(progress),
+            flushed: Mutex::new(applied),
             snapshots: Mutex::new(Snapshots { visible, open: BTreeMap::new() }),
         };
         let mut tables = Tables::default();

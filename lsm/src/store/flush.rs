@@ -69,6 +69,7 @@ pub(crate) fn flush(
     core.vfs.sync_dir(&core.dir)?;
     let table = summary.as_ref().map(|s| core.open_table(s.to_meta(0))).transpose()?;
     commit(core.flush_edits(frozen, summary.as_ref()))?;
+    *core.flushed.lock() = Some(frozen.last);
     core.install(|view| {
         view.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
         if let Some(table) = table {

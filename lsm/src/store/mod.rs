@@ -136,6 +136,12 @@ impl Store {
         self.shared.core.progress().applied
     }
 
+    /// The last entry that is in tables.
+    #[must_use]
+    pub fn flushed(&self) -> Option<Position> {
+        *self.shared.core.flushed.lock()
+    }
+
     /// The newest membership applied, with its place in the log.
     #[must_use]
     pub fn membership(&self) -> Option<(Position, Bytes)> {

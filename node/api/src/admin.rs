@@ -93,6 +93,8 @@ pub trait Admin {
     async fn segments() -> Result<Vec<SegmentStatus>, KvError>;
     /// Reads and checks every record of every segment of this node.
     async fn verify() -> Result<VerifyReport, KvError>;
+    /// Has another node lead.
+    async fn transfer_leader(to: u64) -> Result<(), KvError>;
     /// Writes the memtable out as a table now.
     async fn flush() -> Result<(), KvError>;
 }

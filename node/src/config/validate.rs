@@ -30,7 +30,7 @@ impl Settings {
         self.limits()?;
         self.engine()?;
         self.raft()?;
-        self.single_node()
+        self.not_built()
     }
 
     fn addresses(&self) -> Check {
@@ -105,16 +105,9 @@ impl Settings {
     }
 
     /// What is not built yet.
-    fn single_node(&self) -> Check {
+    fn not_built(&self) -> Check {
         require(self.join.is_none(), "join", || {
-            "is not built yet: this version runs one node; leave it out".into()
-        })?;
-        let members = self.initial_cluster.as_ref().map_or(0, |cluster| cluster.members().len());
-        require(members <= 1, "initial_cluster", || {
-            format!(
-                "names {members} nodes, but clusters are not built yet: this version runs one node; leave \
-                 it out, or name only this node"
-            )
+            "is not built yet: start all nodes of a cluster with the same initial_cluster".into()
         })
     }
 }

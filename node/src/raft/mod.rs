@@ -12,10 +12,11 @@
 //! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
 
 mod log_store;
-mod network;
+pub mod peer;
+
 mod node;
 mod state_machine;
 mod types;
 
-pub use node::{NodeConfig, RaftNode, RaftStatus};
+pub use node::{NodeConfig, RaftNode};
 pub use types::{Command, Outcome};

@@ -2,61 +2,68 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kv_api::KvError;
-use kv_api::admin::Role;
+use kv_api::admin::{NodeStatus, Role};
+use kv_api::transport::Dialer;
 use kv_lsm::Store;
-use kv_vlog::Op;
+use kv_vlog::{Op, Position};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
-use openraft::{BasicNode, Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
-
+use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::log_store::LogStore;
-use super::network::NoPeers;
+use super::peer::{CONTROL, Line, Peers};
 use super::state_machine::StateMachine;
-use super::types::{Command, Outcome, TypeConfig};
+use super::types::{Command, Outcome, TypeConfig, position};
+
+/// How far clocks may drift while a lease is out.
+const DRIFT: Duration = Duration::from_millis(100);
+/// How long a peer may take to say where it stands.
+const STATUS_DEADLINE: Duration = Duration::from_millis(500);
+/// How long a follower may take to learn the read index and to apply up to it.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a leader that stops waits for another one to take over.
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How a member takes part.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeConfig {
     /// Its number.
     pub node_id: u64,
-    /// `host:port` that others reach it by.
-    pub address: String,
+    /// All members of a new group with the `host:port` that others reach them by, this one included.
+    pub members: BTreeMap<u64, String>,
+    /// Identity of the cluster; a peer that says another one is not spoken to.
+    pub cluster_id: [u8; 16],
+    /// Makes connections to peers.
+    pub dialer: Arc<dyn Dialer>,
     /// Time between heartbeats, in ms.
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
     pub election_timeout_ms: std::ops::Range<u64>,
 }
 
-/// Where a member stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RaftStatus {
-    /// The leader, if known.
-    pub leader: Option<u64>,
-    /// This member's role.
-    pub role: Role,
-    /// Current term.
-    pub term: u64,
-    /// Index of the last entry of its log; 0 if there is none.
-    pub last_log: u64,
-    /// Members and their addresses.
-    pub members: BTreeMap<u64, String>,
-}
-
 /// See the module. Clones share the member.
 #[derive(Clone)]
 pub struct RaftNode {
+    node_id: u64,
     raft: Raft<TypeConfig, StateMachine>,
+    store: Arc<Store>,
+    peers: Peers,
+    /// Connections for read indexes and status, by member.
+    lines: Arc<Mutex<BTreeMap<u64, Line>>>,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
+    /// When votes may be given again after a restart.
+    votes_from: Instant,
 }
 
 impl RaftNode {
-    /// Starts the member on its store; a new store begins a group of one. A sole voter elects itself at
-    /// once rather than after an election timeout.
+    /// Starts the member on its store; a new store begins a group of the members given. A sole voter
+    /// elects itself at once rather than after an election timeout.
     pub async fn start(config: &NodeConfig, store: Arc<Store>) -> anyhow::Result<Self> {
         let raft_config = Config {
             cluster_name: "kvnode".into(),
@@ -69,32 +76,70 @@ impl RaftNode {
             enable_pre_vote: Some(true),
             ..Config::default()
         };
+        let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone() };
         let raft = Raft::new(
             config.node_id,
             Arc::new(raft_config.validate()?),
-            NoPeers,
+            peers.clone(),
             LogStore::new(store.clone()),
-            StateMachine::new(store),
+            StateMachine::new(store.clone()),
         )
         .await?;
-        if raft.is_initialized().await? {
-            let voters: Vec<u64> = raft.voter_ids().collect();
-            if voters == [config.node_id] {
-                raft.trigger().elect(true).await?;
-            }
-        } else {
-            let node = BasicNode { addr: config.address.clone() };
-            raft.initialize(BTreeMap::from([(config.node_id, node)])).await?;
-        }
         let (done, recovered) = watch::channel(false);
-        let recovering = raft.clone();
+        let mut node = Self {
+            node_id: config.node_id,
+            raft,
+            store,
+            peers,
+            lines: Arc::default(),
+            recovered,
+            votes_from: Instant::now(),
+        };
+        if node.raft.is_initialized().await? {
+            node.restart(Duration::from_millis(config.election_timeout_ms.end) + DRIFT).await?;
+        } else {
+            let members = config.members.iter().map(|(id, addr)| (*id, BasicNode { addr: addr.clone() }));
+            // All members begin with the same entry, so that it does not matter which of them leads first.
+            node.raft.initialize(members.collect::<BTreeMap<_, _>>()).await?;
+        }
+        let recovering = node.raft.clone();
         tokio::spawn(async move {
             match recovering.wait_for_recovery(None).await {
                 Ok(_) => drop(done.send(true)),
                 Err(error) => tracing::debug!(%error, "stopped before the state was recovered"),
             }
         });
-        Ok(Self { raft, recovered })
+        Ok(node)
+    }
+
+    /// A sole voter leads at once. Any other gives no vote and does not stand for as long as a leader may
+    /// still count on what this node promised before the restart.
+    async fn restart(&mut self, hold: Duration) -> anyhow::Result<()> {
+        let voters: Vec<u64> = self.raft.voter_ids().collect();
+        if voters == [self.node_id] {
+            self.raft.trigger().elect(true).await?;
+            return Ok(());
+        }
+        self.votes_from = Instant::now() + hold;
+        self.raft.runtime_config().elect(false);
+        let raft = self.raft.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(hold).await;
+            raft.runtime_config().elect(true);
+        });
+        Ok(())
+    }
+
+    pub(super) fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
+        &self.raft
+    }
+
+    /// Whether votes may be given yet.
+    pub(super) fn may_vote(&self) -> Result<(), String> {
+        if Instant::now() < self.votes_from {
+            return Err("restarted a moment ago: gives no vote yet".into());
+        }
+        Ok(())
     }
 
     /// Returns once reads of the local state see at least what they saw before the restart.
@@ -106,7 +151,7 @@ impl RaftNode {
         }
     }
 
-    /// Replicates and applies operations; durable on return.
+    /// Replicates and applies operations; durable on a quorum on return.
     pub async fn write(&self, ops: Vec<Op>) -> Result<Outcome, KvError> {
         match self.raft.client_write(Command { ops }).await {
             Ok(response) => Ok(response.data),
@@ -122,10 +167,32 @@ impl RaftNode {
         }
     }
 
-    /// Returns once everything that was acknowledged before the call is applied here.
+    /// Returns once everything that was acknowledged before the call is applied here: on the leader, and
+    /// on a follower, which asks the leader.
     pub async fn read_barrier(&self) -> Result<(), KvError> {
-        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(()),
+        let index = match self.read_index().await {
+            Err(KvError::NotLeader { leader: Some((id, address)) }) if id != self.node_id => {
+                let line = self.line(id, &address);
+                line.call(READ_DEADLINE, |peer, context| async move { peer.read_index(context).await })
+                    .await
+                    .map_err(|why| KvError::Unavailable(format!("the leader does not answer: {why}")))??
+                    .map(Position::from)
+            }
+            other => other?,
+        };
+        let Some(index) = index.map(|at| at.index) else { return Ok(()) };
+        if self.store.applied().is_some_and(|applied| applied.index >= index) {
+            return Ok(());
+        }
+        let wait = self.raft.wait(Some(READ_DEADLINE));
+        let applied = wait.applied_index_at_least(Some(index), "a read").await;
+        applied.map(drop).map_err(|error| KvError::Unavailable(error.to_string()))
+    }
+
+    /// What must be applied before a linearizable read; only the leader knows.
+    pub(super) async fn read_index(&self) -> Result<Option<Position>, KvError> {
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((id, _)) => Ok(Some(position(id.log_id()))),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => Err(not_leader(to)),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
                 Err(KvError::Unavailable(error.to_string()))
@@ -134,13 +201,36 @@ impl RaftNode {
         }
     }
 
-    /// Where it stands.
+    fn line(&self, id: u64, address: &str) -> Line {
+        let mut lines = self.lines.lock();
+        let make = || Line::new(self.peers.target(id, address), CONTROL);
+        lines.entry(id).or_insert_with(make).clone()
+    }
+
+    fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// Identity of the cluster.
     #[must_use]
-    pub fn status(&self) -> RaftStatus {
-        let metrics = self.raft.metrics().borrow_watched().clone();
-        let membership = metrics.membership_config.membership();
-        RaftStatus {
-            leader: metrics.current_leader,
+    pub fn cluster_id(&self) -> [u8; 16] {
+        self.peers.cluster_id
+    }
+
+    /// The leader, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        self.metrics().current_leader
+    }
+
+    /// Where this member stands.
+    #[must_use]
+    pub fn own_status(&self) -> NodeStatus {
+        let metrics = self.metrics();
+        let node = metrics.membership_config.membership().get_node(&self.node_id);
+        NodeStatus {
+            id: self.node_id,
+            addr: node.map(|node| node.addr.clone()).unwrap_or_default(),
             role: match metrics.state {
                 ServerState::Leader => Role::Leader,
                 ServerState::Follower => Role::Follower,
@@ -150,7 +240,64 @@ impl RaftNode {
             },
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or_default(),
-            members: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+            committed: self.store.log().committed_next().saturating_sub(1),
+            applied: self.store.applied().map_or(0, |at| at.index),
+            flushed: self.store.flushed().map_or(0, |at| at.index),
+        }
+    }
+
+    /// Where all members stand; one that does not answer in time is down.
+    pub async fn all_status(&self) -> Vec<NodeStatus> {
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership().nodes();
+        let asked = members.map(|(id, node)| self.status_of(*id, node.addr.clone()));
+        futures::future::join_all(asked).await
+    }
+
+    async fn status_of(&self, id: u64, addr: String) -> NodeStatus {
+        if id == self.node_id {
+            return self.own_status();
+        }
+        let line = self.line(id, &addr);
+        let answer =
+            line.call(STATUS_DEADLINE, |peer, context| async move { peer.status(context).await }).await;
+        match answer {
+            Ok(Ok(status)) => status,
+            _ => NodeStatus {
+                id,
+                addr,
+                role: Role::Down,
+                term: 0,
+                last_log: 0,
+                committed: 0,
+                applied: 0,
+                flushed: 0,
+            },
+        }
+    }
+
+    /// Has another member lead; returns once one does, or says why none does.
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), KvError> {
+        let unavailable = |error: &dyn std::fmt::Display| KvError::Unavailable(error.to_string());
+        self.raft.trigger().transfer_leader(to).await.map_err(|error| unavailable(&error))?;
+        let wait = self.raft.wait(Some(TRANSFER_DEADLINE));
+        let changed = wait.current_leader(to, "leadership was handed over").await;
+        changed.map(drop).map_err(|error| unavailable(&error))
+    }
+
+    /// Hands leadership to the member that has most of the log, if this one leads.
+    pub async fn hand_over(&self) {
+        let metrics = self.metrics();
+        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let others = metrics.replication.iter().flatten();
+        let best = others
+            .filter(|(id, matching)| **id != self.node_id && voters.contains(id) && matching.is_some())
+            .max_by_key(|(_, matching)| matching.as_ref().map(|id| id.index()));
+        if metrics.state == ServerState::Leader
+            && let Some((to, _)) = best
+            && let Err(error) = self.transfer_leader(*to).await
+        {
+            tracing::warn!(%error, "leadership was not handed over; the others elect a leader themselves");
         }
     }
 
@@ -168,6 +315,6 @@ fn not_leader(to: ForwardToLeader<TypeConfig>) -> KvError {
 
 impl std::fmt::Debug for RaftNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RaftNode").field("status", &self.status()).finish()
+        f.debug_struct("RaftNode").field("status", &self.own_status()).finish_non_exhaustive()
     }
 }

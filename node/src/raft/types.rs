@@ -10,6 +10,8 @@ use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf,
 use openraft::{BasicNode, EntryPayload, LogId, Membership, RaftTypeConfig};
 use serde::{Deserialize, Serialize};
 
+use super::peer::WireVote;
+
 openraft::declare_raft_types!(
     /// What consensus is made of here: node numbers are `u64`, one leader a term.
     pub TypeConfig:
@@ -61,6 +63,15 @@ pub(crate) fn to_vlog_vote(vote: &VoteOfUs) -> kv_vlog::Vote {
 pub(crate) fn from_vlog_vote(vote: kv_vlog::Vote) -> io::Result<VoteOfUs> {
     let node = vote.node.ok_or_else(|| io::Error::other("the vote in the log names no node"))?;
     Ok(if vote.committed { VoteOfUs::new_committed(vote.term, node) } else { VoteOfUs::new(vote.term, node) })
+}
+
+pub(crate) fn to_wire_vote(vote: &VoteOfUs) -> WireVote {
+    WireVote { term: vote.leader_id.term, node: vote.leader_id.voted_for, committed: vote.committed }
+}
+
+pub(crate) fn from_wire_vote(vote: WireVote) -> VoteOfUs {
+    let WireVote { term, node, committed } = vote;
+    if committed { VoteOfUs::new_committed(term, node) } else { VoteOfUs::new(term, node) }
 }
 
 pub(crate) fn to_vlog_entry(entry: EntryOfUs) -> io::Result<Entry> {

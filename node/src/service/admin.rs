@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kv_api::KvError;
-use kv_api::admin::{Admin, ClusterStatus, NodeStatus, Role, SegmentStatus, VerifyReport};
+use kv_api::admin::{Admin, ClusterStatus, SegmentStatus, VerifyReport};
 use tarpc::context::Context;
 
 use super::Shared;
@@ -14,8 +14,12 @@ pub struct AdminService(pub Arc<Shared>);
 
 impl Admin for AdminService {
     async fn cluster_status(self, _: Context) -> Result<ClusterStatus, KvError> {
-        // Off the reactor: the manifest may be waiting for the disk.
-        self.0.blocking(|shared| Ok(cluster_status(shared))).await
+        let cluster_id = self.0.raft.cluster_id();
+        Ok(ClusterStatus {
+            cluster_id: cluster_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            leader_id: self.0.raft.leader(),
+            nodes: self.0.raft.all_status().await,
+        })
     }
 
     async fn segments(self, _: Context) -> Result<Vec<SegmentStatus>, KvError> {
@@ -51,36 +55,11 @@ impl Admin for AdminService {
             .await
     }
 
+    async fn transfer_leader(self, _: Context, to: u64) -> Result<(), KvError> {
+        self.0.raft.transfer_leader(to).await
+    }
+
     async fn flush(self, _: Context) -> Result<(), KvError> {
         self.0.blocking(|shared| shared.store.flush()).await
     }
-}
-
-fn cluster_status(shared: &Shared) -> ClusterStatus {
-    let status = shared.raft.status();
-    let state = shared.store.state();
-    let own = NodeStatus {
-        id: state.identity.node_id,
-        addr: status.members.get(&state.identity.node_id).cloned().unwrap_or_default(),
-        role: status.role,
-        term: status.term,
-        last_log: status.last_log,
-        committed: shared.store.log().committed_next().saturating_sub(1),
-        applied: shared.store.applied().map_or(0, |at| at.index),
-        flushed: state.flushed.as_ref().map_or(0, |at| at.index),
-    };
-    // This version runs one node; what it knows of others is that they are not there.
-    let others = status.members.iter().filter(|(id, _)| **id != own.id).map(|(id, addr)| NodeStatus {
-        id: *id,
-        addr: addr.clone(),
-        role: Role::Down,
-        term: 0,
-        last_log: 0,
-        committed: 0,
-        applied: 0,
-        flushed: 0,
-    });
-    let cluster_id = state.identity.cluster_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let nodes = std::iter::once(own.clone()).chain(others).collect();
-    ClusterStatus { cluster_id, leader_id: status.leader, nodes }
 }

@@ -18,6 +18,7 @@ pub use disk::DiskGuard;
 pub use kv::KvService;
 
 use crate::raft::RaftNode;
+use crate::raft::peer::{self, Peer as _, PeerService};
 use scans::OpenScans;
 
 /// What all handlers share.
@@ -57,7 +58,7 @@ impl Shared {
 /// The services a node has.
 #[must_use]
 pub fn services() -> Vec<Service> {
-    vec![Service::KV, Service::ADMIN]
+    vec![Service::KV, Service::ADMIN, peer::CONTROL, peer::ENTRIES]
 }
 
 /// Answers one connection until it ends.
@@ -68,8 +69,16 @@ pub async fn answer(connection: Connection, options: ServeOptions, shared: Arc<S
             tarpc::server::Serve::serve(service.clone().serve(), context, request)
         })
         .await;
-    } else {
+    } else if connection.service == Service::ADMIN {
         let service = AdminService(shared);
+        serve(connection, options, move |context, request| {
+            tarpc::server::Serve::serve(service.clone().serve(), context, request)
+        })
+        .await;
+    } else {
+        let service = PeerService::new(shared.raft.clone());
+        // In the order of arrival: entries must not overtake each other.
+        let options = ServeOptions { in_order: true, ..options };
         serve(connection, options, move |context, request| {
             tarpc::server::Serve::serve(service.clone().serve(), context, request)
         })

@@ -1,0 +1,168 @@
+//! The calling side, as openraft wants it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_api::transport::Dialer;
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::v2::RaftNetworkV2;
+use openraft::network::{RPCOption, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend};
+
+use super::wire::{Append, Appended, Ballot, Transfer, WireEntry};
+use super::{CONTROL, ENTRIES, Line, Target};
+use crate::raft::state_machine::VirtualSnapshot;
+use crate::raft::types::{TypeConfig, from_wire_vote, log_id, position, to_vlog_entry, to_wire_vote};
+
+/// How long a follower may take to make entries durable: a slow disk is no dead node.
+const ENTRIES_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes connections to the other members.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    pub cluster_id: [u8; 16],
+    pub dialer: Arc<dyn Dialer>,
+}
+
+impl Peers {
+    pub(crate) fn target(&self, node_id: u64, address: &str) -> Target {
+        let (cluster_id, dialer) = (self.cluster_id, self.dialer.clone());
+        Target { node_id, address: address.into(), cluster_id, dialer }
+    }
+}
+
+/// Both connections to one member.
+pub(crate) struct PeerNetwork {
+    control: Line,
+    entries: Line,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = PeerNetwork;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerNetwork {
+        let target = self.target(target, &node.addr);
+        PeerNetwork { control: Line::new(target.clone(), CONTROL), entries: Line::new(target, ENTRIES) }
+    }
+}
+
+/// The peer may be gone: openraft waits a while before it tries again.
+fn unreachable(why: String) -> RPCError<TypeConfig> {
+    Unreachable::from_string(why).into()
+}
+
+fn ours(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
+    NetworkError::from_string(why).into()
+}
+
+impl RaftNetworkV2<TypeConfig> for PeerNetwork {
+    type SnapshotData = VirtualSnapshot;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let entries = rpc.entries.into_iter().map(|entry| {
+            let entry = to_vlog_entry(entry)?;
+            WireEntry::pack(entry).map_err(io::Error::other)
+        });
+        let request = Append {
+            vote: to_wire_vote(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(|id| position(id).into()),
+            committed: rpc.leader_commit.as_ref().map(|id| position(id).into()),
+            entries: entries.collect::<io::Result<_>>().map_err(ours)?,
+        };
+        let (line, deadline) = if request.entries.is_empty() {
+            (&self.control, option.hard_ttl())
+        } else {
+            (&self.entries, ENTRIES_DEADLINE)
+        };
+        let answer = line
+            .call(deadline, |peer, context| async move { peer.append(context, request).await })
+            .await
+            .and_then(|answer| answer)
+            .map_err(unreachable)?;
+        Ok(match answer {
+            Appended::Success => AppendEntriesResponse::Success,
+            Appended::Partial(at) => AppendEntriesResponse::PartialSuccess(at.map(|at| log_id(at.into()))),
+            Appended::Conflict => AppendEntriesResponse::Conflict,
+            Appended::HigherVote(vote) => AppendEntriesResponse::HigherVote(from_wire_vote(vote)),
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let ballot = ballot(&rpc);
+        let call = self
+            .control
+            .call(option.hard_ttl(), |peer, context| async move { peer.vote(context, ballot).await });
+        voted(call.await.and_then(|answer| answer))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let ballot = ballot(&rpc);
+        let call = self
+            .control
+            .call(option.hard_ttl(), |peer, context| async move { peer.pre_vote(context, ballot).await });
+        voted(call.await.and_then(|answer| answer))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        _vote: VoteOf<TypeConfig>,
+        _snapshot: SnapshotOf<TypeConfig, VirtualSnapshot>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        // The log is never purged in this version, so that no follower needs one.
+        Err(Unreachable::from_string("this version sends no snapshots").into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let transfer = Transfer {
+            from: to_wire_vote(request.from_leader()),
+            to: *request.to_node_id(),
+            last: request.last_log_id().map(|id| position(id).into()),
+        };
+        self.control
+            .call(option.hard_ttl(), |peer, context| async move { peer.transfer(context, transfer).await })
+            .await
+            .and_then(|answer| answer)
+            .map_err(unreachable)?;
+        Ok(Ok(()))
+    }
+}
+
+fn ballot(rpc: &VoteRequest<TypeConfig>) -> Ballot {
+    Ballot {
+        vote: to_wire_vote(&rpc.vote),
+        last: rpc.last_log_id.as_ref().map(|id| position(id).into()),
+        transfer: rpc.leadership_transfer,
+    }
+}
+
+fn voted(
+    answer: Result<super::wire::Voted, String>,
+) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    let answer = answer.map_err(unreachable)?;
+    let last = answer.last.map(|at| log_id(at.into()));
+    Ok(VoteResponse::new(from_wire_vote(answer.vote), last, answer.granted))
+}
