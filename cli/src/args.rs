@@ -237,6 +237,11 @@ pub enum Workload {
 pub enum Cluster {
     /// Nodes, their roles and how far their logs are. Exit 3 when there is no leader.
     Status,
+    /// Have another node lead.
+    TransferLeader {
+        /// Its number.
+        id: u64,
+    },
 }
 
 /// The manifest. Works beside a running node.

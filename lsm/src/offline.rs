@@ -132,7 +132,7 @@ impl Check<'_> {
     fn directory(&mut self, manifest: &Manifest) -> Result<(), StoreError> {
         let found = cross_check(&*self.vfs, &self.dir, manifest.state())?;
         for orphan in found.orphans {
-            if let Some(number) = store::later_change_set(&*self.vfs, &self.dir, manifest.state(), &orphan) {
+            if let Some(number) = store::later_change_set(&*self.vfs, &self.dir, manifest.state(), &orphan)? {
                 let last = manifest.state().number;
                 let why = format!(
                     "change-sets are missing: {last} is the last one here, but {orphan} was written after \

@@ -45,8 +45,8 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
         .await
         .map_err(|error| Failure::refused(format!("cannot start consensus: {error}")))?;
     let disk = DiskGuard::new(vfs, dir.path().into(), reserve_bytes(&settings));
-    let watching = tokio::spawn(disk.clone().watch());
     let shared = Shared::new(raft.clone(), store.clone(), settings.limits.wire(), disk);
+    let housekeeping = tokio::spawn(shared.clone().housekeeping());
     announce(&format!("ready node={} listen={address} http={http_address}", settings.node_id));
 
     let stop = CancellationToken::new();
@@ -63,7 +63,7 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
             tracing::warn!(%error, "a listener did not stop cleanly");
         }
     }
-    watching.abort();
+    housekeeping.abort();
     raft.shutdown().await;
     let closed = tokio::task::spawn_blocking(move || store.close()).await;
     match closed.map_err(|error| Failure::refused(format!("could not close: {error}")))? {

@@ -52,9 +52,10 @@ fn dependencies(package: &str) -> BTreeSet<String> {
 fn members() -> Vec<(String, PathBuf)> {
     let output = cargo().args(["metadata", "--locked", "--no-deps", "--format-version=1"]).output().unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let text = |package: &serde_json::Value, field: &str| package[field].as_str().unwrap().to_owned();
-    let packages = metadata["packages"].as_array().unwrap().iter();
-    packages.map(|package| (text(package, "name"), text(package, "manifest_path").into())).collect()
+    let field =
+        |package: &serde_json::Value, name: &str| package.get(name).unwrap().as_str().unwrap().to_owned();
+    let packages = metadata.get("packages").unwrap().as_array().unwrap().iter();
+    packages.map(|package| (field(package, "name"), field(package, "manifest_path").into())).collect()
 }
 
 /// Broken by: a dependency in a Cargo.toml that turns a layer upside down, or makes someone who only wants the

@@ -359,6 +359,12 @@ impl Vlog {
         segment.min(self.shared.files.newest())
     }
 
+    /// Up to where a segment is written, in bytes; `None`: no such segment.
+    #[must_use]
+    pub fn written(&self, segment: u64) -> Option<u64> {
+        self.shared.files.get(segment).map(|file| file.written())
+    }
+
     /// Bytes appended and not yet durable.
     #[must_use]
     pub fn waiting_bytes(&self) -> u64 {

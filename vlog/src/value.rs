@@ -138,6 +138,9 @@ impl StoredValue {
         if value_crc(key, self.codec, self.value_bytes, covered) != self.crc {
             return Err("value checksum does not match".into());
         }
+        if self.codec != Codec::Chunked && self.value_bytes > CHUNK_BYTES as u64 {
+            return Err("a value of this length should be in chunks".into());
+        }
         if self.codec == Codec::Raw && self.body.len() as u64 != self.value_bytes {
             return Err("value length does not match".into());
         }
@@ -224,6 +227,9 @@ pub(crate) fn chunk_head_len(stored: &[u8]) -> Option<usize> {
 pub(crate) fn parse_chunks(head: &[u8], value_bytes: u64) -> Result<Vec<Chunk>, String> {
     let (fixed, entries) = head.split_at_checked(CHUNK_HEAD).ok_or("chunk table is cut short")?;
     let chunk_bytes = u64::from(read_u32(fixed, 4));
+    if chunk_bytes > CHUNK_BYTES as u64 {
+        return Err("chunks are too long".into());
+    }
     let expected = if chunk_bytes == 0 { 0 } else { value_bytes.div_ceil(chunk_bytes) };
     if expected != (entries.len() / CHUNK_ENTRY) as u64 || entries.len() % CHUNK_ENTRY != 0 {
         return Err("chunk table does not fit the value's length".into());

@@ -1,4 +1,4 @@
-//! `cluster status`: nodes, roles, logs.
+//! `cluster`: nodes, roles, logs; who leads.
 
 use kv_api::admin::{ClusterStatus, NodeStatus, Role};
 
@@ -16,7 +16,18 @@ use crate::table::{Align, Table};
 pub async fn run(command: &Cluster, context: &mut Context) -> Result<Exit, Failure> {
     match command {
         Cluster::Status => status(context).await,
+        Cluster::TransferLeader { id } => transfer_leader(*id, context).await,
     }
+}
+
+async fn transfer_leader(id: u64, context: &mut Context) -> Result<Exit, Failure> {
+    connect::client(&context.global)?.admin().transfer_leader(id).await?;
+    if context.out.is_json() {
+        context.out.json(&serde_json::json!({ "leader_id": id }))?;
+    } else {
+        context.out.line(&format!("node {id} leads"))?;
+    }
+    Ok(Exit::Ok)
 }
 
 async fn status(context: &mut Context) -> Result<Exit, Failure> {

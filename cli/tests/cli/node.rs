@@ -228,6 +228,10 @@ impl Admin for Services {
         Ok(VerifyReport { segments: 2, records: 30, bytes: 4000, damages })
     }
 
+    async fn transfer_leader(self, _: Context, _to: u64) -> Result<(), KvError> {
+        Ok(())
+    }
+
     async fn flush(self, _: Context) -> Result<(), KvError> {
         Ok(())
     }

@@ -68,7 +68,7 @@ impl Check<'_> {
     fn values(&mut self, state: &State, core: &Core, files: &SegmentFiles) -> Result<(), StoreError> {
         let mut hash = Xxh3::new();
         let mut whole = true;
-        for item in scan(core, ScanRange::default(), core.visible())? {
+        for item in scan(&core.view(), ScanRange::default(), core.visible())? {
             let read = item.and_then(|item| {
                 let value = value(state, files, &item)?;
                 hash.update(&(item.key.len() as u64).to_le_bytes());

@@ -201,8 +201,15 @@ impl Core {
         let view = self.view();
         {
             let progress = self.progress.lock();
-            if progress.applied.is_some_and(|applied| entry.at.index <= applied.index) {
-                return Ok(Applied::Nothing);
+            match progress.applied {
+                Some(applied) if entry.at.index <= applied.index => return Ok(Applied::Nothing),
+                Some(applied) if entry.at.index != applied.index + 1 => {
+                    let (next, last) = (entry.at.index, applied.index);
+                    return Err(StoreError::Damaged(format!(
+                        "entry {next} is to be applied after entry {last}: the log has lost what is between"
+                    )));
+                }
+                _ => {}
             }
         }
         let applied = match self.refused(&view, entry)? {

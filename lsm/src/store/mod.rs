@@ -244,17 +244,20 @@ impl Store {
 
     /// The newest value of a key, or the part of it that `range` names (cut at its end).
     pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
-        self.get_at(key, self.shared.core.visible(), range)
+        // The view first: what it lacks is newer than this read. The other way round, a version that is
+        // visible could be gone from a newer view, overwritten and flushed.
+        let view = self.shared.core.view();
+        self.get_in(&view, key, self.shared.core.visible(), range)
     }
 
-    /// As [`Store::get`], as of a snapshot.
-    pub fn get_at(
+    fn get_in(
         &self,
+        view: &view::View,
         key: &[u8],
         seq: Seq,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Option<Found>, StoreError> {
-        match self.shared.core.view().get(key, seq)? {
+        match view.get(key, seq)? {
             None | Some((_, Slot::Tombstone)) => Ok(None),
             Some((seq, slot)) => self.value(key, seq, &slot, range).map(Some),
         }
@@ -334,7 +337,8 @@ impl Snapshot {
 
     /// The value of a key as of this moment.
     pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
-        self.store.get_at(key, self.seq, range)
+        // What a pinned version needs is in every view.
+        self.store.get_in(&self.store.shared.core.view(), key, self.seq, range)
     }
 
     /// Keys of a range as of this moment, in order.

@@ -8,7 +8,8 @@ use kv_manifest::names::FileName;
 use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
-    Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentScanner, Vlog, VlogOptions,
+    Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentScanner, Vlog, VlogError,
+    VlogOptions,
 };
 use parking_lot::Mutex;
 
@@ -65,7 +66,7 @@ pub(super) fn open(
         )));
     }
     for orphan in &found.orphans {
-        if let Some(number) = later_change_set(&**vfs, dir, &state, orphan) {
+        if let Some(number) = later_change_set(&**vfs, dir, &state, orphan)? {
             return Err(StoreError::Damaged(format!(
                 "the manifest has lost its end: {} is its last change-set, but {orphan} was written after {number} \
                  was durable",
@@ -85,7 +86,10 @@ pub(super) fn open(
     let log = start_log(environment, &core, &changes, &state, recovered)?;
     // What the manifest does not know was never acknowledged: a file is recorded before anything in it is.
     // Only now, because starting the log has made durable what the manifest was read to say.
-    remove_orphans(&**vfs, dir, &found)?;
+    if let Err(error) = remove_orphans(&**vfs, dir, &found) {
+        log.stop()?; // nothing may write once the caller has given up the directory
+        return Err(error.into());
+    }
     changes.attach(&log);
     let shared = Arc::new(Shared {
         core,
@@ -136,15 +140,25 @@ fn open_manifest(
 /// The change-set, later than all that the manifest holds, that a segment unknown to it has seen. A segment
 /// is recorded before its first group is written: one that is not was left empty by a crash, or dropped
 /// since, or the manifest has lost its end.
-pub(crate) fn later_change_set(vfs: &dyn Vfs, dir: &Path, state: &State, orphan: &str) -> Option<u64> {
-    let Some(FileName::Segment(_)) = names::parse(orphan) else { return None };
-    let mut scanner = SegmentScanner::open(vfs, &dir.join(orphan), None).ok()?;
+pub(crate) fn later_change_set(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    state: &State,
+    orphan: &str,
+) -> Result<Option<u64>, StoreError> {
+    let Some(FileName::Segment(_)) = names::parse(orphan) else { return Ok(None) };
+    let mut scanner = match SegmentScanner::open(vfs, &dir.join(orphan), None) {
+        Ok(scanner) => scanner,
+        // A crash while it was made.
+        Err(VlogError::Corruption { .. } | VlogError::Unsupported { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     let (ours, found) = (&state.identity, scanner.header().identity);
     if (found.cluster_id, found.incarnation) != (ours.cluster_id, ours.incarnation) {
-        return None;
+        return Ok(None);
     }
-    let first = scanner.next_group().ok()?.ok()?;
-    Some(first.header.ledger_number).filter(|number| *number > state.number)
+    let first = scanner.next_group()?.ok().map(|first| first.header.ledger_number);
+    Ok(first.filter(|number| *number > state.number))
 }
 
 /// Reads the log into the memtable; flushes on the way when told where to record that. Returns what it

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::Store;
-use super::core::Core;
+use super::view::View;
 use crate::cursor::Cursor;
 use crate::error::StoreError;
 use crate::key::{Seq, Slot};
@@ -54,16 +54,17 @@ pub struct Scan {
 impl Store {
     /// Keys of a range as of now, in order.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
-        self.scan_at(range, self.shared.core.visible())
+        // The view first, as for `get`.
+        let view = self.shared.core.view();
+        scan(&view, range, self.shared.core.visible())
     }
 
     pub(super) fn scan_at(&self, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
-        scan(&self.shared.core, range, seq)
+        scan(&self.shared.core.view(), range, seq)
     }
 }
 
-pub(crate) fn scan(core: &Core, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
-    let view = core.view();
+pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
     let mut cursors: Vec<Box<dyn Cursor + Send>> = vec![Box::new(view.active.cursor())];
     for frozen in view.frozen.iter().rev() {
         cursors.push(Box::new(frozen.memtable.cursor()));

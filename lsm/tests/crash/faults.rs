@@ -35,7 +35,7 @@ const KINDS: [OpKind; 14] = [
 ];
 
 /// Places of one kind that are tried, about, unless all are.
-const PLACES: u64 = 24;
+const PLACES: u64 = 16;
 
 /// The ways in which an operation of this kind can fail.
 fn faults(op: OpKind) -> Vec<(Fault, Times)> {

@@ -12,7 +12,7 @@ use crate::share::{Doing, for_each, share_of};
 pub const SEED: u64 = 1;
 
 /// Of the operations of a recovery every so many-th is tried, others at other places.
-const RECOVERY_STRIDE: u64 = 3;
+const RECOVERY_STRIDE: u64 = 5;
 
 /// Every model; those that choose, by a seed of their own for each place of a crash.
 fn survivals(seed: u64) -> [Survival; 7] {
@@ -92,7 +92,7 @@ fn what_was_read_after_a_kill_survives_a_power_loss() {
 fn every_crash_while_recovering_leaves_what_was_acknowledged() {
     let (script, coverage) = (script(SEED), Coverage::default());
     let last = operations(&script) + 1;
-    for_each(&share_of(last, 53), |n| {
+    for_each(&share_of(last, 31), |n| {
         let _doing = Doing(format!("power lost at {n} of {last}, script {SEED}"));
         let (disk, run) = run_until(n, &script);
         for survival in survivals(n) {

@@ -97,6 +97,16 @@ pub fn key(number: u64) -> Bytes {
     format!("key{number}").into()
 }
 
+/// Writes of many groups that nobody waits for, and then a flush: it gets its turn while the log has written
+/// the first group alone.
+fn burst(dice: &mut Dice) -> Vec<Step> {
+    let write = |number| {
+        let noise = (0..5_000).map(|_| dice.next() as u8).collect::<Vec<_>>();
+        Step::Write(vec![(key(number), Some(noise.into()))], Durability::Batched)
+    };
+    (0..8).map(write).chain([Step::Flush]).collect()
+}
+
 /// The whole script.
 pub fn script(seed: u64) -> Vec<Step> {
     let mut dice = Dice(seed);
@@ -104,6 +114,7 @@ pub fn script(seed: u64) -> Vec<Step> {
     while steps.len() < STEPS {
         steps.append(&mut dice.step());
     }
+    steps.splice(STEPS / 2..STEPS / 2, burst(&mut dice));
     steps.insert(STEPS / 3, Step::Stop);
     steps.insert(STEPS * 2 / 3, Step::Close);
     steps.push(Step::Close);

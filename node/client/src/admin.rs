@@ -68,6 +68,19 @@ impl Admin {
         .await
     }
 
+    /// Has another node lead; returns once it does.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), Error> {
+        let ask = move || AdminRequest::TransferLeader { to };
+        self.call(ask, |response| match response {
+            AdminResponse::TransferLeader(done) => Some(done),
+            _ => None,
+        })
+        .await
+    }
+
     /// Writes the memtable of the node out as a table now.
     ///
     /// # Errors

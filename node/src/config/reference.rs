@@ -28,7 +28,7 @@ powers of 1024, KB, MB, GB, TB of 1000), `_ms` milliseconds. Ranges are inclusiv
 again by an empty text.
 
 This version has no TLS: it listens on loopback addresses only, for clients and for HTTP, unless `insecure_plaintext` is
-set. It runs one node: `join`, and an `initial_cluster` of several nodes, are refused.
+set. `join` is refused: all nodes of a cluster are started with the same `initial_cluster`.
 ";
 
 /// The reference of all settings, in Markdown.

@@ -163,7 +163,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogIdOfUs) -> io::Result<()> {
-        self.store.purge(position(&upto)).map_err(io::Error::other)
+        let (store, at) = (self.store.clone(), position(&upto));
+        let purging = tokio::task::spawn_blocking(move || store.purge(at));
+        purging.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }
 

@@ -76,6 +76,8 @@ impl RaftNode {
             enable_pre_vote: Some(true),
             ..Config::default()
         };
+        // openraft reads them from the log when they are committed.
+        drop(store.take_uncommitted());
         let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone() };
         let raft = Raft::new(
             config.node_id,
@@ -279,6 +281,20 @@ impl RaftNode {
     /// Has another member lead; returns once one does, or says why none does.
     pub async fn transfer_leader(&self, to: u64) -> Result<(), KvError> {
         let unavailable = |error: &dyn std::fmt::Display| KvError::Unavailable(error.to_string());
+        let metrics = self.metrics();
+        let members = metrics.membership_config.membership();
+        if members.get_node(&to).is_none() {
+            return Err(KvError::Invalid(format!("there is no node {to} in this cluster")));
+        }
+        match metrics.current_leader {
+            Some(leader) if leader == to => return Ok(()),
+            Some(leader) if leader == self.node_id => {}
+            // Only the leader can.
+            leader => {
+                let address = |id| Some((id, members.get_node(&id)?.addr.clone()));
+                return Err(KvError::NotLeader { leader: leader.and_then(address) });
+            }
+        }
         self.raft.trigger().transfer_leader(to).await.map_err(|error| unavailable(&error))?;
         let wait = self.raft.wait(Some(TRANSFER_DEADLINE));
         let changed = wait.current_leader(to, "leadership was handed over").await;

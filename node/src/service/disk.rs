@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use kv_api::KvError;
 use kv_vfs::Vfs;
-
-/// How often the file system is asked.
-const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Knows how much room is left.
 #[derive(Clone, Debug)]
@@ -30,23 +26,11 @@ impl DiskGuard {
         guard
     }
 
-    fn look(&self) {
+    /// Asks the file system.
+    pub fn look(&self) {
         match self.vfs.space(&self.dir) {
             Ok(space) => self.available.store(space.available, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),
-        }
-    }
-
-    /// Looks again and again, until dropped.
-    pub async fn watch(self) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        loop {
-            interval.tick().await;
-            // A disk that hangs must not hang the reactor.
-            let guard = self.clone();
-            if tokio::task::spawn_blocking(move || guard.look()).await.is_err() {
-                return;
-            }
         }
     }
 

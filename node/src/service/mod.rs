@@ -6,6 +6,7 @@ mod kv;
 mod scans;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kv_api::admin::Admin as _;
 use kv_api::kv::Kv as _;
@@ -20,6 +21,9 @@ pub use kv::KvService;
 use crate::raft::RaftNode;
 use crate::raft::peer::{self, Peer as _, PeerService};
 use scans::OpenScans;
+
+/// How often [`Shared::housekeeping`] looks.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -40,6 +44,23 @@ impl Shared {
     #[must_use]
     pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits, disk: DiskGuard) -> Arc<Self> {
         Arc::new(Self { raft, store, limits, disk, scans: OpenScans::default() })
+    }
+
+    /// Looks after what time changes, room on the disk and forgotten scans, until dropped.
+    pub async fn housekeeping(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(HOUSEKEEPING_INTERVAL);
+        loop {
+            interval.tick().await;
+            // A disk that hangs must not hang the reactor.
+            let shared = self.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                shared.disk.look();
+                shared.scans.prune();
+            });
+            if looked.await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Runs what reads from disk where it does not hold up the reactor.

@@ -40,17 +40,22 @@ impl OpenScans {
         found.map(|(snapshot, _)| snapshot).ok_or(KvError::SnapshotExpired)
     }
 
-    /// Keeps a snapshot for the next page; lets go of those whose client took too long.
-    pub(super) fn keep(&self, snapshot: Arc<Snapshot>) -> Result<u64, KvError> {
-        let mut inner = self.inner.lock();
+    /// Lets go of those whose client took too long.
+    pub(super) fn prune(&self) {
         let now = Instant::now();
-        inner.open.retain(|_, (_, since)| now.duration_since(*since) < IDLE_MAX);
+        self.inner.lock().open.retain(|_, (_, since)| now.duration_since(*since) < IDLE_MAX);
+    }
+
+    /// Keeps a snapshot for the next page.
+    pub(super) fn keep(&self, snapshot: Arc<Snapshot>) -> Result<u64, KvError> {
+        self.prune();
+        let mut inner = self.inner.lock();
         if inner.open.len() >= OPEN_MAX {
             return Err(KvError::Busy { retry_after_ms: 1000 });
         }
         let number = inner.next;
         inner.next += 1;
-        inner.open.insert(number, (snapshot, now));
+        inner.open.insert(number, (snapshot, Instant::now()));
         Ok(number)
     }
 }

@@ -1,5 +1,6 @@
 //! The real programs, end to end: kills, damage, failing disks, wrong input.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::indexing_slicing, reason = "a test that cannot go on has failed")]
 
 mod bad_directory;
 mod bad_input;

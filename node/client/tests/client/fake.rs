@@ -152,6 +152,10 @@ impl Admin for Fake {
         Ok(VerifyReport { records: 5, ..VerifyReport::default() })
     }
 
+    async fn transfer_leader(self, _: Context, _to: u64) -> Result<(), KvError> {
+        Ok(())
+    }
+
     async fn flush(self, _: Context) -> Result<(), KvError> {
         self.begin("flush", b"").await
     }
