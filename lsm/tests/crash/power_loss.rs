@@ -1,5 +1,7 @@
 //! Loss of power at every operation, in every model of what survives it, and again while recovering.
 
+use std::time::Duration;
+
 use kv_vfs::{MemVfs, Survival};
 
 use crate::check::{check, glance, open_found, open_found_if, shared};
@@ -7,12 +9,13 @@ use crate::coverage::Coverage;
 use crate::run::{Run, run};
 use crate::script::{Step, script};
 use crate::share::{Doing, for_each, share_of};
+use crate::world::{World, dir, open};
 
 /// The script's; another one does other things at other places.
 pub const SEED: u64 = 1;
 
 /// Of the operations of a recovery every so many-th is tried, others at other places.
-const RECOVERY_STRIDE: u64 = 5;
+const RECOVERY_STRIDE: u64 = 7;
 
 /// Every model; those that choose, by a seed of their own for each place of a crash.
 fn survivals(seed: u64) -> [Survival; 7] {
@@ -124,4 +127,24 @@ fn crash_while_recovering(left: &MemVfs, run: &Run, m: u64, coverage: &Coverage)
     disk.stop_after(u64::MAX);
     check(&disk, &run, coverage);
     was_off
+}
+
+/// No crash leaves this, a disk that lies does: the log names a change-set that the manifest does not hold.
+#[test]
+fn a_manifest_that_lost_its_end_is_refused() {
+    let disk = MemVfs::new();
+    let world = World::new(&shared(&disk));
+    let db = world.open().unwrap();
+    db.put(b"key", "value").unwrap();
+    db.store().flush().unwrap();
+    world.pass(Duration::from_secs(1)); // the log names the newest change-set when it is idle
+    drop(db);
+    let reading = kv_manifest::read(&disk, dir()).unwrap();
+    let last = reading.change_sets.last().unwrap();
+    assert_eq!(last.change_set.cause, "flush");
+    let path = dir().join(&reading.file);
+    let bytes = disk.read_file(&path).unwrap();
+    disk.write_file(&path, &bytes[..last.offset as usize]).unwrap();
+    let error = open(&shared(&disk)).unwrap_err().to_string();
+    assert!(error.contains("change-sets are missing"), "{error}");
 }

@@ -74,13 +74,13 @@ async fn a_failed_sync_or_write_ends_the_process_and_is_not_acknowledged() {
 
 /// The same in the middle of a load: what was acknowledged before the failure is there afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_sync_under_load_loses_nothing_acknowledged() {
+async fn a_failure_under_load_loses_nothing_acknowledged() {
     let mut rng = StdRng::seed_from_u64(seed());
-    for nth in [2, 40] {
+    for (operation, nth) in [("sync", 2), ("sync", 40), ("write", 40)] {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let mut node = faulty_node(&data);
-        assert_eq!(node.process.ask(&format!("fail sync {nth} .seg")), "failing");
+        assert_eq!(node.process.ask(&format!("fail {operation} {nth} .seg")), "failing");
         let mut writers = JoinSet::new();
         for writer in 0..8 {
             let mut model = Model::new(&format!("writer{writer}/"), 10, StdRng::from_rng(&mut rng));
