@@ -29,6 +29,7 @@ mod read;
 mod record;
 mod recover;
 mod scan;
+mod state;
 mod tail;
 mod types;
 mod value;

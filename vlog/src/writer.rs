@@ -12,9 +12,9 @@ use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::group::GroupHeader;
 use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
 use crate::ledger::{Ledger, OpenedSegment, SealedSegment};
-use crate::log::{Closing, Draft, Pending, Sealing, Shared, Work};
 use crate::read::SegmentFile;
 use crate::record;
+use crate::state::{Closing, Draft, Pending, Sealing, Shared, Work};
 
 /// Buffers larger than this are given back after use.
 const BUFFER_KEPT_BYTES: usize = 8 << 20;

@@ -74,7 +74,8 @@ impl Admin {
     /// See [`Error`].
     pub async fn transfer_leader(&self, to: u64) -> Result<(), Error> {
         let ask = move || AdminRequest::TransferLeader { to };
-        self.call(ask, |response| match response {
+        // Only the leader can hand over.
+        self.call_on(&Route::Leader, ask, |response| match response {
             AdminResponse::TransferLeader(done) => Some(done),
             _ => None,
         })
@@ -99,14 +100,23 @@ impl Admin {
         ask: impl Fn() -> AdminRequest,
         take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
     ) -> Result<T, Error> {
+        let route = self.node.clone().map_or(Route::Any, Route::Only);
+        self.call_on(&route, ask, take).await
+    }
+
+    async fn call_on<T>(
+        &self,
+        route: &Route,
+        ask: impl Fn() -> AdminRequest,
+        take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
+    ) -> Result<T, Error> {
         let until = self.client.until();
         let core = self.client.core();
-        let route = self.node.clone().map_or(Route::Any, Route::Only);
         let attempt = async |endpoint: Arc<Endpoint>| {
             let live = core.connect_admin(&endpoint, until).await?;
             let response = live.call(ask(), until).await?;
             Ok::<T, Failure>(take(response).ok_or_else(|| mismatch(&live.endpoint))??)
         };
-        core.run(&route, Repeat::Read, until, attempt).await
+        core.run(route, Repeat::Read, until, attempt).await
     }
 }

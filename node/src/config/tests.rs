@@ -340,7 +340,9 @@ fn what_is_not_built_yet_is_refused_by_name() {
         with_flags(&["--join", "10.0.0.1:7400"]),
         "join (flag --join): is not built yet: start all nodes of a cluster with the same initial_cluster"
     );
-    loaded("", &[], &["--initial-cluster", "1=127.0.0.1:7400,2=127.0.0.1:7401"]).validate().unwrap();
+    let two = ["--initial-cluster", "1=127.0.0.1:7400,2=127.0.0.1:7401"];
+    assert!(with_flags(&two).contains("names 2 nodes, but clusters are not ready yet"));
+    loaded("", &[], &[two[0], two[1], "--experimental-cluster"]).validate().unwrap();
     assert!(with_flags(&["--initial-cluster=1=127.0.0.1:7400", "--join=a:1"]).contains("together with join"));
 }
 

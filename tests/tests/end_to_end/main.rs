@@ -9,4 +9,5 @@ mod crash_loop;
 mod import_export;
 mod model;
 mod sync;
+mod three_nodes;
 mod written_once;
