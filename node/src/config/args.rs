@@ -128,6 +128,7 @@ mod tests {
                 "node-id",
                 "initial-cluster",
                 "join",
+                "experimental-cluster",
                 "insecure-plaintext",
                 "check-config",
                 "print-config"
