@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use kv_lsm::Store;
-use kv_vlog::{Vlog, VlogError};
+use kv_vlog::{Position, Vlog, VlogError};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
@@ -101,13 +101,17 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: std::ops::RangeInclusive<LogIdOfUs>,
     ) -> io::Result<Vec<LogIdOfUs>> {
         let (first, last) = range.into_inner();
-        let mut ids: Vec<LogIdOfUs> =
-            self.log().term_starts(first.index(), last.index()).into_iter().map(log_id).collect();
-        if ids.last() != Some(&last) {
-            ids.push(last);
-        }
-        Ok(ids)
+        let starts = self.log().term_starts(first.index(), last.index());
+        Ok(last_of_terms(&starts, &last))
     }
+}
+
+/// The last entry of each term, which is what openraft keeps: it looks for the term of an entry in the first
+/// one at or after it. Given where the terms begin instead, a restarted node takes entries for others.
+fn last_of_terms(starts: &[Position], last: &LogIdOfUs) -> Vec<LogIdOfUs> {
+    let ended =
+        starts.windows(2).map(|pair| log_id(Position { term: pair[0].term, index: pair[1].index - 1 }));
+    ended.chain([*last]).collect()
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {
@@ -171,4 +175,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 async fn wait(durable: oneshot::Receiver<Result<(), VlogError>>) -> io::Result<()> {
     durable.await.map_err(|_| io::Error::other("the log's writer is gone"))?.map_err(to_io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_term_is_named_by_its_last_entry() {
+        let at = |term, index| Position { term, index };
+        let ids = |ids: &[(u64, u64)]| ids.iter().map(|(t, i)| log_id(at(*t, *i))).collect::<Vec<_>>();
+        assert_eq!(last_of_terms(&[at(2, 2), at(5, 4)], &log_id(at(5, 5))), ids(&[(2, 3), (5, 5)]));
+        assert_eq!(
+            last_of_terms(&[at(0, 0), at(2, 1), at(3, 8)], &log_id(at(3, 8))),
+            ids(&[(0, 0), (2, 7), (3, 8)])
+        );
+        assert_eq!(last_of_terms(&[at(4, 7)], &log_id(at(4, 7))), ids(&[(4, 7)]));
+    }
 }

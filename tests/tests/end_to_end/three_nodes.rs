@@ -81,7 +81,6 @@ async fn leader(client: &Client) -> u64 {
 /// Broken by: an acknowledged write that only the dead leader had, a node that forgets its vote or its log,
 /// a follower that answers from an old state, a value that is changed on its way to a replica.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails in about a third of the runs: see docs/cluster.md"]
 async fn any_node_may_die_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start(dir.path());
