@@ -40,6 +40,7 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
         dialer: Arc::new(TcpDialer),
         heartbeat_ms: settings.raft.heartbeat_ms,
         election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
+        retained_log_bytes: settings.raft.retained_log_bytes,
     };
     let raft = RaftNode::start(&config, store.clone())
         .await

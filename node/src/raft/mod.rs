@@ -15,6 +15,7 @@ mod log_store;
 pub mod peer;
 
 mod node;
+mod retention;
 mod state_machine;
 mod types;
 

@@ -1,5 +1,6 @@
 //! One member of the group: write, read barrier, status, shutdown.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +12,18 @@ use kv_lsm::Store;
 use kv_vlog::{Op, Position};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::log_store::LogStore;
-use super::peer::{CONTROL, Line, Peers};
-use super::state_machine::StateMachine;
-use super::types::{Command, Outcome, TypeConfig, position};
+use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};
+use super::retention::{self, Floor};
+use super::state_machine::{SnapshotData, StateMachine};
+use super::types::{
+    Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
+};
 
 /// How far clocks may drift while a lease is out.
 const DRIFT: Duration = Duration::from_millis(100);
@@ -44,6 +49,8 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
     pub election_timeout_ms: std::ops::Range<u64>,
+    /// Log kept for followers, in bytes; one that is further behind gets a snapshot.
+    pub retained_log_bytes: u64,
 }
 
 /// See the module. Clones share the member.
@@ -55,6 +62,8 @@ pub struct RaftNode {
     peers: Peers,
     /// Connections for read indexes and status, by member.
     lines: Arc<Mutex<BTreeMap<u64, Line>>>,
+    /// The state that a leader is sending.
+    receiving: Receiving,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
     /// When votes may be given again after a restart.
@@ -78,7 +87,8 @@ impl RaftNode {
         };
         // openraft reads them from the log when they are committed.
         drop(store.take_uncommitted());
-        let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone() };
+        let floor = Floor::default();
+        let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone(), floor };
         let raft = Raft::new(
             config.node_id,
             Arc::new(raft_config.validate()?),
@@ -94,6 +104,7 @@ impl RaftNode {
             store,
             peers,
             lines: Arc::default(),
+            receiving: Receiving::default(),
             recovered,
             votes_from: Instant::now(),
         };
@@ -111,6 +122,7 @@ impl RaftNode {
                 Err(error) => tracing::debug!(%error, "stopped before the state was recovered"),
             }
         });
+        tokio::spawn(retention::run(node.clone(), config.retained_log_bytes));
         Ok(node)
     }
 
@@ -134,6 +146,47 @@ impl RaftNode {
 
     pub(super) fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
         &self.raft
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(super) fn receiving(&self) -> &Receiving {
+        &self.receiving
+    }
+
+    pub(super) fn floor(&self) -> &Floor {
+        &self.peers.floor
+    }
+
+    /// This node's vote, where it is above another one.
+    pub(super) fn vote_above(&self, other: &VoteOfUs) -> Option<VoteOfUs> {
+        let ours = self.metrics().vote;
+        (ours.partial_cmp(other) == Some(Ordering::Greater)).then_some(ours)
+    }
+
+    /// Has what was received become the state; returns the vote that this node has then.
+    pub(super) async fn install_snapshot(
+        &self,
+        head: SnapshotHead,
+        received: kv_lsm::Receiver,
+    ) -> Result<VoteOfUs, String> {
+        let (vote, at) = (from_wire_vote(head.vote), Position::from(head.at));
+        // openraft takes these for granted and would end the process.
+        let applied = self.store.applied();
+        if at.term > head.vote.term || applied.is_some_and(|old| at > old && at.index <= old.index) {
+            return Err(format!(
+                "a snapshot at {at:?} contradicts its vote or what is applied here, {applied:?}"
+            ));
+        }
+        let (decided, blob) = head.membership;
+        let last_membership = decode_stored_membership(decided.map(Position::from), &blob);
+        let last_membership = last_membership.map_err(|error| error.to_string())?;
+        let meta = SnapshotMeta { last_log_id: Some(log_id(at)), last_membership };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+        answer.map(|answer| answer.vote).map_err(|error| error.to_string())
     }
 
     /// Whether votes may be given yet.

@@ -79,7 +79,7 @@ impl Shared {
 /// The services a node has.
 #[must_use]
 pub fn services() -> Vec<Service> {
-    vec![Service::KV, Service::ADMIN, peer::CONTROL, peer::ENTRIES]
+    vec![Service::KV, Service::ADMIN, peer::CONTROL, peer::ENTRIES, peer::SNAPSHOTS]
 }
 
 /// Answers one connection until it ends.
