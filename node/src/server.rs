@@ -17,8 +17,8 @@ use crate::config::{Address, Cluster, Settings};
 use crate::datadir::{self, DataDir};
 use crate::exit::{Code, Failure};
 use crate::http::{self, Health};
-use crate::raft::{NodeConfig, RaftNode};
-use crate::service::{self, DiskGuard, Shared};
+use crate::raft::{NodeConfig, RaftNode, peer};
+use crate::service::{self, DiskGuard, Serving, Shared};
 use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
@@ -107,9 +107,12 @@ fn serve(
     let mut listening = ListenOptions::new(welcome, service::services());
     listening.connections_max = settings.limits.connections_max as usize;
     let budget = u32::try_from(settings.limits.in_flight_bytes_max).unwrap_or(u32::MAX);
-    let options = ServeOptions::new(settings.limits.wire().frame_bytes_max, budget);
+    let serving = Serving {
+        clients: ServeOptions::new(settings.limits.wire().frame_bytes_max, budget),
+        peers: peer::serve_options(),
+    };
     listen(listener, listening, stop, move |connection| {
-        service::answer(connection, options.clone(), shared.clone())
+        service::answer(connection, serving.clone(), shared.clone())
     })
 }
 

@@ -28,9 +28,6 @@ section! {
     initial_cluster: Option<Cluster> = None, Kind::Members, flag "initial-cluster";
     /// Address of any node of a running cluster that this one is to join.
     join: Option<Address> = None, Kind::Address, flag "join";
-    /// Let several nodes form a cluster, which is not ready yet: under test the consensus of a node stopped
-    /// now and then after all nodes had been killed. Only for data that may be lost.
-    experimental_cluster: bool = false, Kind::Switch, flag "experimental-cluster";
     /// Speak plaintext on addresses that other machines can reach.
     insecure_plaintext: bool = false, Kind::Switch, flag "insecure-plaintext";
     /// How much is logged to standard error: off, error, warn, info, debug or trace. The environment

@@ -30,7 +30,6 @@ impl Cluster {
             self.addresses.iter().map(|(id, address)| format!("{id}={address}")).collect();
         let launch = Launch::new(&dir.join(format!("node{id}")))
             .listen(&self.addresses[&id])
-            .arg("--experimental-cluster")
             .arg(format!("--node-id={id}"))
             .arg(format!("--initial-cluster={}", list.join(",")));
         self.nodes.insert(id, launch.start());

@@ -101,7 +101,7 @@ impl Line {
         if welcome.node_id != *node_id {
             return Err(format!("is node {}, not node {node_id}", welcome.node_id));
         }
-        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, welcome.limits.frame_bytes_max);
+        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, super::FRAME_BYTES_MAX);
         let new = PeerClient::new(tarpc::client::Config::default(), transport);
         let dispatch = tokio::spawn(async move {
             if let Err(error) = new.dispatch.await {
