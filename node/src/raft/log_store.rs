@@ -45,7 +45,7 @@ impl LogStore {
             Some(entries) => entries,
             None => {
                 let log = self.log().clone();
-                let reading = tokio::task::spawn_blocking(move || log.entries(range, bytes, values));
+                let reading = crate::blocking::run(move || log.entries(range, bytes, values));
                 reading.await.map_err(io::Error::other)?.map_err(to_io)?
             }
         };
@@ -109,8 +109,10 @@ impl RaftLogReader<TypeConfig> for LogStore {
 /// The last entry of each term, which is what openraft keeps: it looks for the term of an entry in the first
 /// one at or after it. Given where the terms begin instead, a restarted node takes entries for others.
 fn last_of_terms(starts: &[Position], last: &LogIdOfUs) -> Vec<LogIdOfUs> {
-    let ended =
-        starts.windows(2).map(|pair| log_id(Position { term: pair[0].term, index: pair[1].index - 1 }));
+    let ended = starts
+        .iter()
+        .zip(starts.iter().skip(1))
+        .map(|(this, next)| log_id(Position { term: this.term, index: next.index - 1 }));
     ended.chain([*last]).collect()
 }
 
@@ -168,7 +170,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogIdOfUs) -> io::Result<()> {
         let (store, at) = (self.store.clone(), position(&upto));
-        let purging = tokio::task::spawn_blocking(move || store.purge(at));
+        let purging = crate::blocking::run(move || store.purge(at));
         purging.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }

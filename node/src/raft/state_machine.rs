@@ -56,7 +56,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 // It would wait for a flush or read from disk: not on the reactor.
                 Ok(None) => {
                     let store = self.store.clone();
-                    let applying = tokio::task::spawn_blocking(move || store.apply(&entry));
+                    let applying = crate::blocking::run(move || store.apply(&entry));
                     applying.await.map_err(io::Error::other)?.map_err(to_io)?
                 }
                 Err(error) => return Err(to_io(error)),
