@@ -62,7 +62,7 @@ pub fn disks(disks: BTreeMap<Host, MemVfs>) {
         let report = offline::check(&vfs, Path::new(DATA_DIR), &|_| {})
             .unwrap_or_else(|error| panic!("node {id} cannot be checked: {error}"));
         assert!(report.problems.is_empty(), "node {id} is damaged: {:?}", report.problems);
-        note!("node {id}: {} keys, {} tables, {} segments", report.keys, report.tables, report.segments);
+        note!("node {id} holds {report:?}");
         hashes.insert(id, (report.applied, report.content_hash));
     }
     let mut different = hashes.values().collect::<Vec<_>>();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_api::admin::Role;
 use kv_lsm::Environment;
@@ -15,13 +14,15 @@ use kvnode::server::{RunningNode, World};
 use kvnode::service::Shared;
 use parking_lot::Mutex;
 
-use crate::exec::{STEP_MS_MAX, TaskExecutor};
+use crate::exec::{StepTime, TaskExecutor};
 use crate::net::{Host, Net, NetDialer};
 use crate::rng::Rng;
 use crate::trace::note;
 
 /// Where a node's data is on its disk.
 pub const DATA_DIR: &str = "/data";
+/// More file operations than there will ever be.
+const NEVER: u64 = 1 << 60;
 /// The nodes.
 pub const NODES: [Host; 3] = [1, 2, 3];
 
@@ -38,18 +39,14 @@ pub struct Cluster {
 
 struct Machine {
     disk: MemVfs,
-    step_ms_max: Arc<AtomicU64>,
+    step_time: StepTime,
     node: Option<RunningNode>,
 }
 
 impl Cluster {
     /// Three machines with empty disks, nothing running.
     pub fn new(seed: u64, net: Net) -> Self {
-        let machine = || Machine {
-            disk: MemVfs::new(),
-            step_ms_max: Arc::new(AtomicU64::new(STEP_MS_MAX)),
-            node: None,
-        };
+        let machine = || Machine { disk: MemVfs::new(), step_time: StepTime::quick(), node: None };
         let machines = NODES.map(|id| (id, machine())).into();
         Self { net, rng: Rng::new(seed, "cluster"), machines, running: Running::default() }
     }
@@ -59,11 +56,11 @@ impl Cluster {
         &self.running
     }
 
-    /// Starts every node that does not run, again and again where the power goes meanwhile.
+    /// Starts every node that does not run; their disks work.
     pub async fn start_all(&mut self) {
         for id in NODES {
-            self.bury(id);
-            while self.machine(id).node.is_none() {
+            self.mend(id);
+            if self.machine(id).node.is_none() {
                 self.start(id).await;
             }
         }
@@ -84,7 +81,7 @@ impl Cluster {
         note!("node {id} starts");
         let settings = settings(id);
         let vfs: Arc<dyn Vfs> = Arc::new(machine.disk.clone());
-        let executor = Arc::new(TaskExecutor::new(rng, machine.step_ms_max.clone()));
+        let executor = Arc::new(TaskExecutor::new(rng, machine.step_time.clone()));
         let dialer = net.start(id);
         let world = World {
             environment: Environment { vfs: vfs.clone(), clock: Arc::new(SystemClock::default()), executor },
@@ -154,9 +151,17 @@ impl Cluster {
         }
     }
 
-    /// How long a step of the engine takes at most.
-    pub fn set_step_ms(&mut self, id: Host, step_ms_max: u64) {
-        self.machine(id).step_ms_max.store(step_ms_max, Ordering::Relaxed);
+    /// How long a step of the engine takes, in ms.
+    pub fn set_step_time(&mut self, id: Host, min_ms: u64, max_ms: u64) {
+        self.machine(id).step_time.set(min_ms, max_ms);
+    }
+
+    /// The disk works, and goes on working: a power cut that has not happened yet is called off.
+    pub fn mend(&mut self, id: Host) {
+        self.bury(id);
+        let machine = self.machine(id);
+        machine.disk.stop_after(NEVER);
+        machine.step_time.set_quick();
     }
 
     /// The node that leads, or node 1 while none does.

@@ -14,13 +14,44 @@ use crate::rng::Rng;
 /// Steps that somebody who waits lets the workers do before the wait counts as hopeless.
 const PASSES_MAX: usize = 10_000;
 
+/// How long the steps of one node's workers take: somewhere between the two. Clones share it.
+#[derive(Clone, Debug)]
+pub struct StepTime {
+    min_ms: Arc<AtomicU64>,
+    max_ms: Arc<AtomicU64>,
+}
+
+impl StepTime {
+    /// A disk that is well.
+    pub fn quick() -> Self {
+        let time = Self { min_ms: Arc::default(), max_ms: Arc::default() };
+        time.set_quick();
+        time
+    }
+
+    /// The disk is well again.
+    pub fn set_quick(&self) {
+        self.set(0, 3);
+    }
+
+    /// From now on.
+    pub fn set(&self, min_ms: u64, max_ms: u64) {
+        self.min_ms.store(min_ms, Ordering::Relaxed);
+        self.max_ms.store(max_ms, Ordering::Relaxed);
+    }
+
+    fn of_next_step(&self, rng: &Rng) -> Duration {
+        let (min, max) = (self.min_ms.load(Ordering::Relaxed), self.max_ms.load(Ordering::Relaxed));
+        rng.millis(min..max.max(min) + 1)
+    }
+}
+
 /// The workers of one node.
 #[derive(Debug)]
 pub struct TaskExecutor {
     slots: Mutex<Vec<Arc<Slot>>>,
     rng: Rng,
-    /// The longest that a step takes, in ms; shared with who makes the disk slow.
-    step_ms_max: Arc<AtomicU64>,
+    step_time: StepTime,
 }
 
 struct Slot {
@@ -33,8 +64,8 @@ struct Slot {
 
 impl TaskExecutor {
     /// No worker yet.
-    pub fn new(rng: Rng, step_ms_max: Arc<AtomicU64>) -> Self {
-        Self { slots: Mutex::default(), rng, step_ms_max }
+    pub fn new(rng: Rng, step_time: StepTime) -> Self {
+        Self { slots: Mutex::default(), rng, step_time }
     }
 
     /// Steps all workers in turn until `enough`.
@@ -62,7 +93,7 @@ impl Executor for TaskExecutor {
             done: AtomicBool::new(false),
         });
         self.slots.lock().push(slot.clone());
-        tokio::spawn(run(slot.clone(), self.rng.clone(), self.step_ms_max.clone()));
+        tokio::spawn(run(slot.clone(), self.rng.clone(), self.step_time.clone()));
         Arc::new(TaskWake { slot })
     }
 
@@ -72,9 +103,9 @@ impl Executor for TaskExecutor {
     }
 }
 
-async fn run(slot: Arc<Slot>, rng: Rng, step_ms_max: Arc<AtomicU64>) {
+async fn run(slot: Arc<Slot>, rng: Rng, step_time: StepTime) {
     loop {
-        sleep(rng.millis(0..step_ms_max.load(Ordering::Relaxed) + 1)).await;
+        sleep(step_time.of_next_step(&rng)).await;
         match slot.step() {
             Step::More => {}
             Step::Idle => slot.woken.notified().await,
@@ -126,9 +157,3 @@ impl Wake for TaskWake {
         unreachable!("the worker {} does not end", self.slot.name);
     }
 }
-
-/// How long a step takes at most on a disk that is well.
-pub const STEP_MS_MAX: u64 = 3;
-
-/// How long a step takes at most on a disk that is ill.
-pub const SLOW_STEP: Duration = Duration::from_millis(400);

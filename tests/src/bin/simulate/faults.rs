@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, NODES};
-use crate::exec::{STEP_MS_MAX, SLOW_STEP};
 use crate::net::Host;
 use crate::rng::Rng;
 use crate::trace::note;
+
+/// How long a step of a slow disk may take.
+const SLOW_STEP_MS: u64 = 400;
 
 /// One kind of trouble; those with `leader` meet the leader or a follower.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,7 @@ pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
             }
         }
         Fault::SlowDisk { leader } => {
-            cluster.set_step_ms(target(cluster, leader), SLOW_STEP.as_millis() as u64);
+            cluster.set_step_time(target(cluster, leader), 0, SLOW_STEP_MS);
         }
         Fault::SlowNet => cluster.net.set_latency(rng.millis(5..120)),
     }
@@ -120,8 +122,7 @@ async fn mend(cluster: &mut Cluster, rng: &Rng) {
     cluster.net.heal();
     cluster.net.set_latency(Duration::from_millis(1));
     for id in NODES {
-        cluster.set_step_ms(id, STEP_MS_MAX);
-        cluster.bury(id);
+        cluster.mend(id);
         if !cluster.running().lock().contains_key(&id) && rng.one_in(3) {
             cluster.start_and_fail(id, rng.range(1..40)).await;
             sleep(rng.millis(0..300)).await;

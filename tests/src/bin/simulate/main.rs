@@ -25,13 +25,12 @@ use std::sync::Arc;
 use cluster::Cluster;
 use net::Net;
 use rng::Rng;
+use tokio_util::sync::CancellationToken;
 use trace::note;
 use workload::{Notes, User};
 
 /// Machines of clients.
-const USERS: std::ops::Range<u64> = 11..14;
-/// Calls of each client during one fault.
-const CALLS: u64 = 25;
+const USERS: std::ops::Range<u64> = 11..15;
 /// Faults in a run.
 const ROUNDS: u64 = 4;
 
@@ -49,7 +48,9 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_start(|| {
-            eprintln!("simulate: a second thread was started: what blocks must go through kvnode's `blocking`");
+            eprintln!(
+                "simulate: a second thread was started: what blocks must go through kvnode's `blocking`"
+            );
             std::process::abort();
         })
         .build();
@@ -89,8 +90,11 @@ async fn run(seed: u64) {
     let users = USERS.map(|host| Arc::new(User::new(seed, &net, host, notes.clone())));
     let users: Vec<_> = users.collect();
     for fault in faults::plan(&rng, ROUNDS) {
-        let working: Vec<_> = users.iter().map(|user| tokio::spawn(user.clone().work(CALLS))).collect();
+        let stop = CancellationToken::new();
+        let working: Vec<_> =
+            users.iter().map(|user| tokio::spawn(user.clone().work(stop.clone()))).collect();
         faults::strike(&mut cluster, &rng, fault).await;
+        stop.cancel();
         futures::future::join_all(working).await;
         cluster.start_all().await;
         if let Some(user) = users.first() {

@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use kv_client::{CasOutcome, Client, Error, Expect, Scan};
 use parking_lot::Mutex;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{NODES, address};
 use crate::history::{Begun, History, Outcome};
@@ -19,6 +20,8 @@ pub type Notes = Arc<Mutex<History>>;
 
 /// Keys that the clients share.
 const KEYS: u64 = 20;
+/// Longest pause between two calls of a client.
+const PAUSE_MS_MAX: u64 = 120;
 /// How long a call may take before its outcome is unknown.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// How long the healed cluster may take for everything that is read at the end.
@@ -46,9 +49,9 @@ impl User {
         Self { client, notes, rng: Rng::new(seed, &format!("user{host}")), host }
     }
 
-    /// So many calls, one after the other.
-    pub async fn work(self: Arc<Self>, calls: u64) {
-        for _ in 0..calls {
+    /// Calls, one after the other, until told to stop.
+    pub async fn work(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
             let key = format!("key{:02}", self.rng.range(0..KEYS));
             match self.rng.range(0..100) {
                 0..45 => self.put(&key).await,
@@ -57,7 +60,7 @@ impl User {
                 67..97 => drop(self.read(&key).await),
                 _ => self.scan().await,
             }
-            sleep(self.rng.millis(0..30)).await;
+            sleep(self.rng.millis(0..PAUSE_MS_MAX)).await;
         }
     }
 

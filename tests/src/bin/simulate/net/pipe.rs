@@ -127,7 +127,12 @@ impl Pipe {
     }
 
     /// Sends a packet that arrives at `due` at the earliest; of how many bytes, there may be no room for all.
-    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8], due: Instant) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        due: Instant,
+    ) -> Poll<io::Result<usize>> {
         let mut state = self.state.lock();
         if state.writer.fails || state.reader.dropped {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
