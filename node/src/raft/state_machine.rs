@@ -76,7 +76,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 // It would wait for a flush or read from disk: not on the reactor.
                 Ok(None) => {
                     let store = self.store.clone();
-                    let applying = tokio::task::spawn_blocking(move || store.apply(&entry));
+                    let applying = crate::blocking::run(move || store.apply(&entry));
                     applying.await.map_err(io::Error::other)?.map_err(to_io)?
                 }
                 Err(error) => return Err(to_io(error)),
@@ -104,7 +104,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let (at, store) = (position(at), self.store.clone());
         let (decided, blob) = encode_stored_membership(&meta.last_membership)?;
         let membership = decided.map(|decided| (decided, blob));
-        let installing = tokio::task::spawn_blocking(move || store.install(*received, at, membership));
+        let installing = crate::blocking::run(move || store.install(*received, at, membership));
         installing.await.map_err(io::Error::other)?.map(drop).map_err(to_io)
     }
 

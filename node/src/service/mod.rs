@@ -53,7 +53,7 @@ impl Shared {
             interval.tick().await;
             // A disk that hangs must not hang the reactor.
             let shared = self.clone();
-            let looked = tokio::task::spawn_blocking(move || {
+            let looked = crate::blocking::run(move || {
                 shared.disk.look();
                 shared.scans.prune();
             });
@@ -69,7 +69,7 @@ impl Shared {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, KvError> {
         let shared = self.clone();
-        match tokio::task::spawn_blocking(move || work(&shared)).await {
+        match crate::blocking::run(move || work(&shared)).await {
             Ok(result) => result.map_err(|error| to_wire(&error)),
             Err(error) => Err(KvError::Unavailable(format!("the read ended early: {error}"))),
         }

@@ -87,6 +87,6 @@ fn expected(slot: &mut Option<Transfer>, number: u64, pages: u64) -> Result<Tran
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    let done = crate::blocking::run(work).await.map_err(|error| error.to_string())?;
     done.map_err(|error| format!("the snapshot was not taken: {error}"))
 }

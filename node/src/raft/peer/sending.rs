@@ -43,7 +43,7 @@ pub(super) async fn send(line: &Line, head: SnapshotHead, export: Arc<Export>) -
 }
 
 async fn page(export: Arc<Export>, after: Option<bytes::Bytes>) -> Result<Vec<ExportRecord>, String> {
-    let reading = tokio::task::spawn_blocking(move || export.page(after.as_ref(), PAGE_BYTES));
+    let reading = crate::blocking::run(move || export.page(after.as_ref(), PAGE_BYTES));
     let read: io::Result<Result<_, StoreError>> = reading.await.map_err(io::Error::other);
     read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

@@ -1,0 +1,71 @@
+//! What must hold at every moment, and what must hold when all is well again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_api::admin::Role;
+use kv_lsm::offline;
+use kv_vfs::{MemVfs, Vfs};
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{DATA_DIR, Running};
+use crate::net::Host;
+use crate::trace::note;
+
+/// How often somebody looks.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long healed nodes may take to reach the same entry.
+const CONVERGENCE: Duration = Duration::from_secs(60);
+
+/// Two nodes never lead in one term; no node applies what is not committed, or un-applies anything.
+pub async fn watch(running: Running) {
+    let mut leaders: BTreeMap<u64, Host> = BTreeMap::new();
+    loop {
+        for (id, shared) in &*running.lock() {
+            let status = shared.raft.own_status();
+            if status.role == Role::Leader {
+                let leader = *leaders.entry(status.term).or_insert(*id);
+                assert_eq!(leader, *id, "two leaders in term {}", status.term);
+            }
+            assert!(
+                status.applied <= status.committed,
+                "node {id} has applied {} and {} is committed",
+                status.applied,
+                status.committed
+            );
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// All nodes come to the same entry.
+pub async fn converge(running: &Running) {
+    let until = Instant::now() + CONVERGENCE;
+    loop {
+        let at: Vec<_> = running.lock().values().map(|shared| shared.store.applied()).collect();
+        if at.windows(2).all(|pair| pair.first() == pair.last()) {
+            return;
+        }
+        assert!(Instant::now() < until, "the nodes have applied different entries: {at:?}");
+        sleep(LOOK).await;
+    }
+}
+
+/// All disks hold the same, and nothing on them is damaged.
+#[expect(clippy::panic, reason = "damage is what this is about")]
+pub fn disks(disks: BTreeMap<Host, MemVfs>) {
+    let mut hashes = BTreeMap::new();
+    for (id, disk) in disks {
+        let vfs: Arc<dyn Vfs> = Arc::new(disk);
+        let report = offline::check(&vfs, Path::new(DATA_DIR), &|_| {})
+            .unwrap_or_else(|error| panic!("node {id} cannot be checked: {error}"));
+        assert!(report.problems.is_empty(), "node {id} is damaged: {:?}", report.problems);
+        note!("node {id} holds {report:?}");
+        hashes.insert(id, (report.applied, report.content_hash));
+    }
+    let mut different = hashes.values().collect::<Vec<_>>();
+    different.dedup();
+    assert_eq!(different.len(), 1, "the nodes hold different contents: {hashes:?}");
+}

@@ -1,0 +1,247 @@
+//! Three machines, each with a disk, and the node that runs on it, or does not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kv_api::admin::Role;
+use kv_lsm::Environment;
+use kv_vfs::mem::Survival;
+use kv_vfs::{MemVfs, SystemClock, Vfs};
+use kvnode::config::{Args, Settings, load};
+use kvnode::datadir;
+use kvnode::server::{RunningNode, World};
+use kvnode::service::Shared;
+use parking_lot::Mutex;
+
+use crate::exec::{StepTime, TaskExecutor};
+use crate::net::{Host, Net, NetDialer};
+use crate::rng::Rng;
+use crate::trace::note;
+
+/// Where a node's data is on its disk.
+pub const DATA_DIR: &str = "/data";
+/// More file operations than there will ever be.
+const NEVER: u64 = 1 << 60;
+/// The nodes.
+pub const NODES: [Host; 3] = [1, 2, 3];
+
+/// The nodes that run, for those who look on.
+pub type Running = Arc<Mutex<BTreeMap<Host, Arc<Shared>>>>;
+
+/// See the module.
+pub struct Cluster {
+    pub net: Net,
+    rng: Rng,
+    machines: BTreeMap<Host, Machine>,
+    running: Running,
+}
+
+struct Machine {
+    disk: MemVfs,
+    step_time: StepTime,
+    node: Option<RunningNode>,
+}
+
+impl Cluster {
+    /// Three machines with empty disks, nothing running.
+    pub fn new(seed: u64, net: Net) -> Self {
+        let machine = || Machine { disk: MemVfs::new(), step_time: StepTime::quick(), node: None };
+        let machines = NODES.map(|id| (id, machine())).into();
+        Self { net, rng: Rng::new(seed, "cluster"), machines, running: Running::default() }
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Starts every node that does not run; their disks work.
+    pub async fn start_all(&mut self) {
+        for id in NODES {
+            self.mend(id);
+            if self.machine(id).node.is_none() {
+                self.start(id).await;
+            }
+        }
+    }
+
+    /// Cuts the power of a node that is starting before its `n`-th file operation from now.
+    pub async fn start_and_fail(&mut self, id: Host, n: u64) {
+        self.bury(id);
+        self.machine(id).disk.stop_after(n);
+        self.start(id).await;
+    }
+
+    /// Starts a node on what its disk holds. It does not run if its disk fails meanwhile.
+    #[expect(clippy::panic, reason = "a node that does not come back is what this is about")]
+    async fn start(&mut self, id: Host) {
+        let (net, rng) = (self.net.clone(), self.rng.clone());
+        let machine = self.machine(id);
+        note!("node {id} starts");
+        let settings = settings(id);
+        let vfs: Arc<dyn Vfs> = Arc::new(machine.disk.clone());
+        let executor = Arc::new(TaskExecutor::new(rng, machine.step_time.clone()));
+        let dialer = net.start(id);
+        let world = World {
+            environment: Environment { vfs: vfs.clone(), clock: Arc::new(SystemClock::default()), executor },
+            on_fatal: on_fatal(id, dialer.clone(), machine.disk.clone()),
+            dialer: Arc::new(dialer),
+        };
+        let started = match datadir::open(&vfs, &settings.data_dir, &settings.listen) {
+            Ok(dir) => {
+                let acceptor = net.listen(id, &address(id));
+                RunningNode::start(world, dir, &settings, &address(id), acceptor).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok(node) => {
+                note!("node {id} runs, applied {:?}", node.shared().store.applied());
+                self.running.lock().insert(id, node.shared().clone());
+                self.machine(id).node = Some(node);
+                if self.machine(id).disk.is_off() {
+                    self.bury(id);
+                }
+            }
+            Err(failure) if self.machine(id).disk.is_off() => {
+                note!("node {id} dies while it starts: {failure}");
+                self.lose_power(id, true);
+            }
+            Err(failure) => panic!("node {id} does not start: {failure}"),
+        }
+    }
+
+    /// Cuts the power: what is not synced is lost, or a part of it.
+    pub fn lose_power(&mut self, id: Host, silent: bool) {
+        let survival = self.survival();
+        self.crash(id, survival, silent);
+    }
+
+    /// Kills the process: the operating system still has what was written.
+    pub fn kill(&mut self, id: Host) {
+        self.crash(id, Survival::Everything, false);
+    }
+
+    fn crash(&mut self, id: Host, survival: Survival, silent: bool) {
+        note!("node {id} is gone, silent {silent}, {survival:?}");
+        self.net.kill(id, silent);
+        self.running.lock().remove(&id);
+        let machine = self.machine(id);
+        if !machine.disk.is_off() {
+            machine.disk.stop_after(1);
+        }
+        machine.disk = machine.disk.crash_clone(&survival);
+        if let Some(node) = machine.node.take() {
+            // What is left of it can reach neither the network nor the disk.
+            tokio::spawn(node.abandon());
+        }
+    }
+
+    /// Cuts the power before the `n`-th file operation from now.
+    pub fn lose_power_after(&mut self, id: Host, n: u64) {
+        note!("node {id} will be gone in {n} operations");
+        self.machine(id).disk.stop_after(n);
+    }
+
+    /// Takes note of a node whose disk has failed.
+    pub fn bury(&mut self, id: Host) {
+        if self.machine(id).disk.is_off() {
+            self.lose_power(id, false);
+        }
+    }
+
+    /// How long a step of the engine takes, in ms.
+    pub fn set_step_time(&mut self, id: Host, min_ms: u64, max_ms: u64) {
+        self.machine(id).step_time.set(min_ms, max_ms);
+    }
+
+    /// The disk works, and goes on working: a power cut that has not happened yet is called off.
+    pub fn mend(&mut self, id: Host) {
+        self.bury(id);
+        let machine = self.machine(id);
+        machine.disk.stop_after(NEVER);
+        machine.step_time.set_quick();
+    }
+
+    /// The node that leads, or node 1 while none does.
+    pub fn leader(&self) -> Host {
+        let running = self.running.lock();
+        let status = running.iter().map(|(id, shared)| (shared.raft.own_status(), *id));
+        let leaders = status.filter(|(status, _)| status.role == Role::Leader);
+        leaders.max_by_key(|(status, _)| status.term).map_or(1, |(_, id)| id)
+    }
+
+    /// Stops all nodes in good order; returns their disks.
+    #[expect(clippy::panic, reason = "a node that does not stop is what this is about")]
+    pub async fn stop(mut self) -> BTreeMap<Host, MemVfs> {
+        self.running.lock().clear();
+        for (id, machine) in &mut self.machines {
+            if let Some(node) = machine.node.take() {
+                note!("node {id} stops");
+                node.stop().await.unwrap_or_else(|failure| panic!("node {id} does not stop: {failure}"));
+            }
+        }
+        self.machines.into_iter().map(|(id, machine)| (id, machine.disk)).collect()
+    }
+
+    fn survival(&self) -> Survival {
+        let seed = self.rng.range(0..u64::MAX);
+        match self.rng.range(0..6) {
+            0 => Survival::Everything,
+            1 => Survival::Torn { sector: 512, seed },
+            2 => Survival::Torn { sector: 4096, seed },
+            3 => Survival::Subset { seed },
+            4 => Survival::NamesLost { seed },
+            _ => Survival::Synced,
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "there are three, from the beginning on")]
+    fn machine(&mut self, id: Host) -> &mut Machine {
+        self.machines.get_mut(&id).expect("a machine of the cluster")
+    }
+}
+
+/// The node is silenced before anything else happens: it must not acknowledge what it could not write.
+fn on_fatal(id: Host, dialer: NetDialer, disk: MemVfs) -> kv_vlog::OnFatal {
+    #[expect(clippy::panic, reason = "a disk that is well was taken for a broken one")]
+    Arc::new(move |why: &str| {
+        note!("node {id} cannot write: {why}");
+        if !disk.is_off() {
+            panic!("node {id} gave up on a disk that works: {why}");
+        }
+        dialer.kill();
+    })
+}
+
+/// Where a node listens.
+pub fn address(id: Host) -> String {
+    format!("127.0.0.1:{id}")
+}
+
+/// Small files and tables, so that a short run rolls, flushes and compacts.
+#[expect(clippy::expect_used, reason = "constants")]
+fn settings(id: Host) -> Settings {
+    let members: Vec<String> = NODES.iter().map(|id| format!("{id}={}", address(*id))).collect();
+    let flags = [
+        "kvnode".to_owned(),
+        "--experimental-cluster".into(),
+        format!("--data-dir={DATA_DIR}"),
+        format!("--node-id={id}"),
+        format!("--listen={}", address(id)),
+        format!("--initial-cluster={}", members.join(",")),
+    ];
+    let engine = [
+        ("KVNODE_ENGINE_MEMTABLE_FLUSH_BYTES", "16KiB"),
+        ("KVNODE_ENGINE_LOG_FLUSH_BYTES", "256KiB"),
+        ("KVNODE_ENGINE_SEGMENT_BYTES_MIN", "128KiB"),
+        ("KVNODE_ENGINE_SEGMENT_BYTES_MAX", "256KiB"),
+        ("KVNODE_ENGINE_TAIL_CACHE_BYTES", "64KiB"),
+    ];
+    let args = Args::parse(flags.map(std::ffi::OsString::from)).expect("flags of kvnode");
+    let loaded = load(&args, engine.map(|(name, value)| (name.into(), value.into()))).expect("settings");
+    loaded.validate().expect("settings that go together");
+    assert_eq!(loaded.settings.data_dir, PathBuf::from(DATA_DIR));
+    loaded.settings
+}

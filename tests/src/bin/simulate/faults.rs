@@ -1,0 +1,132 @@
+//! What goes wrong, and when.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::cluster::{Cluster, NODES};
+use crate::net::Host;
+use crate::rng::Rng;
+use crate::trace::note;
+
+/// How long a step of a slow disk may take.
+const SLOW_STEP_MS: u64 = 400;
+
+/// One kind of trouble; those with `leader` meet the leader or a follower.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// A machine loses its power.
+    Power { leader: bool },
+    /// A machine loses its power in the middle of writing.
+    PowerAtWrite { leader: bool },
+    /// The process is killed.
+    Kill { leader: bool },
+    /// All machines lose their power at once.
+    Blackout,
+    /// A machine reaches no other one, nor is it reached.
+    Isolate { leader: bool },
+    /// What a machine sends is lost, what is sent to it arrives.
+    Mute { leader: bool },
+    /// What is sent to a machine is lost, what it sends arrives.
+    Deaf { leader: bool },
+    /// Two nodes do not reach each other; both reach the third one.
+    Bridge,
+    /// A machine's connections are reset.
+    Resets { leader: bool },
+    /// A disk takes its time.
+    SlowDisk { leader: bool },
+    /// Packets take their time.
+    SlowNet,
+}
+
+/// The faults of a run: the two that matter most, then any.
+pub fn plan(rng: &Rng, rounds: u64) -> Vec<Fault> {
+    let leader = true;
+    let first = [Fault::Power { leader }, Fault::Isolate { leader }];
+    (0..rounds).map(|round| first.get(round as usize).copied().unwrap_or_else(|| any(rng))).collect()
+}
+
+fn any(rng: &Rng) -> Fault {
+    let leader = rng.one_in(2);
+    match rng.range(0..12) {
+        0 => Fault::Power { leader },
+        1 | 2 => Fault::PowerAtWrite { leader },
+        3 => Fault::Kill { leader },
+        4 => Fault::Blackout,
+        5 => Fault::Isolate { leader },
+        6 => Fault::Mute { leader },
+        7 => Fault::Deaf { leader },
+        8 => Fault::Bridge,
+        9 => Fault::Resets { leader },
+        10 => Fault::SlowDisk { leader },
+        _ => Fault::SlowNet,
+    }
+}
+
+/// Lets it happen, waits, and puts everything right again.
+pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
+    sleep(rng.millis(0..800)).await;
+    let target = |cluster: &Cluster, leader| if leader { cluster.leader() } else { follower(cluster, rng) };
+    note!("fault {fault:?}, node {} leads", cluster.leader());
+    match fault {
+        Fault::Power { leader } => cluster.lose_power(target(cluster, leader), rng.one_in(2)),
+        Fault::PowerAtWrite { leader } => {
+            cluster.lose_power_after(target(cluster, leader), rng.range(1..60));
+        }
+        Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
+        Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),
+        Fault::Isolate { leader } => isolate(cluster, target(cluster, leader), true, true),
+        Fault::Mute { leader } => isolate(cluster, target(cluster, leader), true, false),
+        Fault::Deaf { leader } => isolate(cluster, target(cluster, leader), false, true),
+        Fault::Bridge => {
+            let (a, b) = (cluster.leader(), follower(cluster, rng));
+            cluster.net.cut(a, b);
+            cluster.net.cut(b, a);
+        }
+        Fault::Resets { leader } => {
+            let id = target(cluster, leader);
+            for _ in 0..rng.range(1..6) {
+                cluster.net.reset_some(id);
+                sleep(rng.millis(1..300)).await;
+            }
+        }
+        Fault::SlowDisk { leader } => {
+            cluster.set_step_time(target(cluster, leader), 0, SLOW_STEP_MS);
+        }
+        Fault::SlowNet => cluster.net.set_latency(rng.millis(5..120)),
+    }
+    sleep(rng.millis(50..4_000)).await;
+    mend(cluster, rng).await;
+}
+
+fn follower(cluster: &Cluster, rng: &Rng) -> Host {
+    let leader = cluster.leader();
+    let others: Vec<Host> = NODES.into_iter().filter(|id| *id != leader).collect();
+    rng.pick(&others).unwrap_or(leader)
+}
+
+fn isolate(cluster: &Cluster, id: Host, out: bool, into: bool) {
+    for other in NODES.into_iter().filter(|other| *other != id) {
+        if out {
+            cluster.net.cut(id, other);
+        }
+        if into {
+            cluster.net.cut(other, id);
+        }
+    }
+}
+
+/// All machines run, reach each other and are quick. Before that, now and then, a recovery is interrupted.
+async fn mend(cluster: &mut Cluster, rng: &Rng) {
+    note!("mended");
+    cluster.net.heal();
+    cluster.net.set_latency(Duration::from_millis(1));
+    for id in NODES {
+        cluster.mend(id);
+        if !cluster.running().lock().contains_key(&id) && rng.one_in(3) {
+            cluster.start_and_fail(id, rng.range(1..40)).await;
+            sleep(rng.millis(0..300)).await;
+        }
+    }
+    cluster.start_all().await;
+}

@@ -1,0 +1,206 @@
+//! What clients were told, and whether it can all be true.
+//!
+//! Every value is written once and every version has a number that only grows, so that linearizability comes
+//! down to this: a call that begins after another one has ended must not see less than that one did; one
+//! version has one value; what surely did not happen is never seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::values::{self, ValueId};
+
+/// Version of a key.
+type Revision = u64;
+
+/// Everything that was said about every key.
+#[derive(Default)]
+pub struct History {
+    keys: BTreeMap<String, Register>,
+    last_id: ValueId,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Writes of which nobody knows.
+    pub unknown: u64,
+    /// Reads of a key that were answered.
+    pub reads: u64,
+}
+
+#[derive(Default)]
+struct Register {
+    /// Versions that are known, and what they hold; `None`: the key was removed.
+    versions: BTreeMap<Revision, Option<ValueId>>,
+    /// The newest version that anybody has been told of.
+    floor: Revision,
+    /// Values that may be or become the key's, not seen so far.
+    open: BTreeSet<ValueId>,
+    /// Removals under way or unknown.
+    removals: u64,
+}
+
+/// A call that has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    key: String,
+    /// What it must see at least.
+    floor: Revision,
+    writes: Option<Change>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Put(ValueId),
+    Remove,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// It took effect.
+    Done(Revision),
+    /// It surely did not.
+    Nothing,
+    /// Perhaps, or it still will.
+    Unknown,
+}
+
+impl History {
+    /// A read of the key begins.
+    pub fn begin_read(&mut self, key: &str) -> Begun {
+        self.begin(key, None)
+    }
+
+    /// A write of a new value begins.
+    pub fn begin_put(&mut self, key: &str) -> (Begun, Bytes) {
+        self.last_id += 1;
+        let id = self.last_id;
+        let begun = self.begin(key, Some(Change::Put(id)));
+        self.register(key).open.insert(id);
+        (begun, values::bytes(id))
+    }
+
+    /// A removal begins.
+    pub fn begin_remove(&mut self, key: &str) -> Begun {
+        self.register(key).removals += 1;
+        self.begin(key, Some(Change::Remove))
+    }
+
+    fn begin(&mut self, key: &str, writes: Option<Change>) -> Begun {
+        Begun { key: key.into(), floor: self.register(key).floor, writes }
+    }
+
+    fn register(&mut self, key: &str) -> &mut Register {
+        self.keys.entry(key.into()).or_default()
+    }
+
+    /// A write has ended.
+    pub fn end_write(&mut self, begun: &Begun, outcome: Outcome) {
+        match outcome {
+            Outcome::Done(_) => self.acknowledged += 1,
+            Outcome::Unknown => self.unknown += 1,
+            Outcome::Nothing => {}
+        }
+        let Some(change) = begun.writes else { return };
+        self.register(&begun.key).end_write(begun, change, outcome);
+    }
+
+    /// A read has ended, with this version and value.
+    pub fn end_read(&mut self, begun: &Begun, found: Option<(Revision, &[u8])>) {
+        self.reads += 1;
+        self.register(&begun.key).end_read(begun, found);
+    }
+
+    /// A write was refused since the key has this version.
+    pub fn end_refused(&mut self, begun: &Begun, current: Option<Revision>) {
+        self.end_write(begun, Outcome::Nothing);
+        let register = self.register(&begun.key);
+        match current {
+            Some(revision) => register.see(begun, revision),
+            None => register.see_nothing(begun),
+        }
+    }
+
+    /// Keys that were ever written.
+    pub fn keys(&self) -> Vec<String> {
+        self.keys.keys().cloned().collect()
+    }
+
+    /// The version that a key was last seen at, if it holds a value.
+    pub fn guess(&self, key: &str) -> Option<Revision> {
+        let register = self.keys.get(key)?;
+        register.versions.get(&register.floor)?.map(|_| register.floor)
+    }
+}
+
+impl Register {
+    fn end_write(&mut self, begun: &Begun, change: Change, outcome: Outcome) {
+        let (id, revision) = match (change, outcome) {
+            (_, Outcome::Unknown) => return,
+            (Change::Put(id), Outcome::Nothing) => {
+                assert!(
+                    self.open.remove(&id),
+                    "{begun:?}: a write that surely did not happen was seen: {:?}",
+                    self.versions
+                );
+                return;
+            }
+            (Change::Remove, Outcome::Nothing) => {
+                self.removals -= 1;
+                return;
+            }
+            (Change::Put(id), Outcome::Done(revision)) => (Some(id), revision),
+            (Change::Remove, Outcome::Done(revision)) => {
+                self.removals -= 1;
+                (None, revision)
+            }
+        };
+        assert!(
+            revision > begun.floor,
+            "{begun:?}: version {revision} is not newer than what was there before: {:?}",
+            self.versions
+        );
+        self.place(begun, revision, id);
+    }
+
+    fn end_read(&mut self, begun: &Begun, found: Option<(Revision, &[u8])>) {
+        let Some((revision, bytes)) = found else { return self.see_nothing(begun) };
+        let id = values::id(bytes);
+        assert!(id.is_some(), "{begun:?}: version {revision} is no value: {} bytes", bytes.len());
+        assert!(
+            revision >= begun.floor,
+            "{begun:?}: version {revision} is older than what was there before: {:?}",
+            self.versions
+        );
+        self.place(begun, revision, id);
+    }
+
+    /// The key was there at this version, whatever it holds.
+    fn see(&mut self, begun: &Begun, revision: Revision) {
+        assert!(revision >= begun.floor, "{begun:?}: version {revision} is too old: {:?}", self.versions);
+        self.floor = self.floor.max(revision);
+    }
+
+    fn see_nothing(&self, begun: &Begun) {
+        let removed = self.versions.range(begun.floor..).any(|(_, value)| value.is_none());
+        assert!(
+            begun.floor == 0 || removed || self.removals > 0,
+            "{begun:?}: lost, nothing is there: {:?}",
+            self.versions
+        );
+    }
+
+    /// A version has this value.
+    fn place(&mut self, begun: &Begun, revision: Revision, id: Option<ValueId>) {
+        match self.versions.get(&revision) {
+            Some(known) => {
+                assert_eq!(*known, id, "{begun:?}: version {revision} has two values: {:?}", self.versions);
+            }
+            None => {
+                let new = id.is_none_or(|id| self.open.remove(&id));
+                assert!(new, "{begun:?}: {id:?} at {revision} was never or elsewhere: {:?}", self.versions);
+                self.versions.insert(revision, id);
+            }
+        }
+        self.floor = self.floor.max(revision);
+    }
+}

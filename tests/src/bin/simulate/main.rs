@@ -1,0 +1,111 @@
+//! A whole cluster, its network and its disks in one process, one thread and simulated time: the seed decides
+//! everything that happens.
+//!
+//! `simulate SEED [--show]` runs one seed and ends with 0 if everything that clients were told was true; with
+//! `--show` it prints every event.
+//!
+//! In reading order: [`machine`] (time), [`net`], [`exec`] (disks), [`cluster`], [`workload`] and [`history`]
+//! (what clients may see), [`faults`], [`check`] (what must hold at the end).
+
+mod check;
+mod cluster;
+mod exec;
+mod faults;
+mod history;
+mod machine;
+mod net;
+mod rng;
+mod trace;
+mod values;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cluster::Cluster;
+use net::Net;
+use rng::Rng;
+use tokio_util::sync::CancellationToken;
+use trace::note;
+use workload::{Notes, User};
+
+/// Machines of clients.
+const USERS: std::ops::Range<u64> = 11..15;
+/// Faults in a run.
+const ROUNDS: u64 = 4;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let Some(Ok(seed)) = args.next().map(|seed| seed.parse::<u64>()) else {
+        eprintln!("usage: simulate SEED [--show]");
+        return ExitCode::from(2);
+    };
+    if args.next().is_some_and(|flag| flag == "--show") {
+        trace::show();
+    }
+    machine::seed(seed);
+    end_on_panic();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(|| {
+            eprintln!(
+                "simulate: a second thread was started: what blocks must go through kvnode's `blocking`"
+            );
+            std::process::abort();
+        })
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("simulate: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(run(seed));
+    let (events, hash) = trace::digest();
+    println!("seed={seed} simulated_s={:.1} events={events} trace={hash:016x}", machine::now().as_secs_f64());
+    // What is left of crashed nodes has nothing to finish.
+    runtime.shutdown_background();
+    ExitCode::SUCCESS
+}
+
+/// A panic anywhere, in a task of a node too, is a failure.
+fn end_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        say(info);
+        let (events, hash) = trace::digest();
+        eprintln!("simulate: failed at {:?} after {events} events, trace {hash:016x}", machine::now());
+        std::process::exit(1);
+    }));
+}
+
+async fn run(seed: u64) {
+    let net = Net::new(Rng::new(seed, "net"));
+    let mut cluster = Cluster::new(seed, net.clone());
+    let rng = Rng::new(seed, "faults");
+    cluster.start_all().await;
+    let watching = tokio::spawn(check::watch(cluster.running().clone()));
+    let notes = Notes::default();
+    let users = USERS.map(|host| Arc::new(User::new(seed, &net, host, notes.clone())));
+    let users: Vec<_> = users.collect();
+    for fault in faults::plan(&rng, ROUNDS) {
+        let stop = CancellationToken::new();
+        let working: Vec<_> =
+            users.iter().map(|user| tokio::spawn(user.clone().work(stop.clone()))).collect();
+        faults::strike(&mut cluster, &rng, fault).await;
+        stop.cancel();
+        futures::future::join_all(working).await;
+        cluster.start_all().await;
+        if let Some(user) = users.first() {
+            user.write_through().await;
+            user.read_all().await;
+        }
+    }
+    check::converge(cluster.running()).await;
+    watching.abort();
+    note!("everything is read and the same everywhere");
+    check::disks(cluster.stop().await);
+    let notes = notes.lock();
+    println!("acknowledged={} unknown={} reads={}", notes.acknowledged, notes.unknown, notes.reads);
+}
