@@ -187,9 +187,12 @@ fn serve<A: Acceptor>(
     let mut listening = ListenOptions::new(welcome, service::services());
     listening.connections_max = settings.limits.connections_max as usize;
     let budget = u32::try_from(settings.limits.in_flight_bytes_max).unwrap_or(u32::MAX);
-    let options = ServeOptions::new(settings.limits.wire().frame_bytes_max, budget);
+    let serving = Serving {
+        clients: ServeOptions::new(settings.limits.wire().frame_bytes_max, budget),
+        peers: peer::serve_options(),
+    };
     listen(acceptor, listening, stop, move |connection| {
-        service::answer(connection, options.clone(), shared.clone())
+        service::answer(connection, serving.clone(), shared.clone())
     })
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kv_api::KvError;
 use kv_api::admin::{NodeStatus, Role};
@@ -16,6 +16,7 @@ use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::log_store::LogStore;
 use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};

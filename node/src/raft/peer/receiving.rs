@@ -1,10 +1,11 @@
 //! Taking the state of the leader, beside the live one: it becomes the state when all of it is there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kv_lsm::{ExportRecord, Receiver, Store, StoreError};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::wire::{SnapshotHead, SnapshotPage};
 
