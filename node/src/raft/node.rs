@@ -16,11 +16,12 @@ use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::log_store::LogStore;
 use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};
-use super::retention::{self, Floor};
+use super::retention::{Floor, Retention};
 use super::state_machine::{SnapshotData, StateMachine};
 use super::types::{
     Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
@@ -65,6 +66,7 @@ pub struct RaftNode {
     lines: Arc<Mutex<BTreeMap<u64, Line>>>,
     /// The state that a leader is sending.
     receiving: Receiving,
+    retention: AbortHandle,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
     /// When votes may be given again after a restart.
@@ -88,8 +90,9 @@ impl RaftNode {
         };
         // openraft reads them from the log when they are committed.
         drop(store.take_uncommitted());
-        let floor = Floor::default();
-        let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone(), floor };
+        let (floor, receiving) = (Floor::default(), Receiving::default());
+        let peers =
+            Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone(), floor: floor.clone() };
         let raft = Raft::new(
             config.node_id,
             Arc::new(raft_config.validate()?),
@@ -98,6 +101,13 @@ impl RaftNode {
             StateMachine::new(store.clone()),
         )
         .await?;
+        let retention = Retention {
+            raft: raft.clone(),
+            store: store.clone(),
+            floor,
+            receiving: receiving.clone(),
+            keep_bytes: config.retained_log_bytes,
+        };
         let (done, recovered) = watch::channel(false);
         let mut node = Self {
             node_id: config.node_id,
@@ -105,7 +115,8 @@ impl RaftNode {
             store,
             peers,
             lines: Arc::default(),
-            receiving: Receiving::default(),
+            receiving,
+            retention: tokio::spawn(retention.run()).abort_handle(),
             recovered,
             votes_from: Instant::now(),
         };
@@ -123,7 +134,6 @@ impl RaftNode {
                 Err(error) => tracing::debug!(%error, "stopped before the state was recovered"),
             }
         });
-        tokio::spawn(retention::run(node.clone(), config.retained_log_bytes));
         Ok(node)
     }
 
@@ -155,10 +165,6 @@ impl RaftNode {
 
     pub(super) fn receiving(&self) -> &Receiving {
         &self.receiving
-    }
-
-    pub(super) fn floor(&self) -> &Floor {
-        &self.peers.floor
     }
 
     /// This node's vote, where it is above another one.
@@ -373,6 +379,7 @@ impl RaftNode {
 
     /// Stops taking part.
     pub async fn shutdown(&self) {
+        self.retention.abort();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::node::RaftNode;
+use kv_lsm::Store;
+use openraft::Raft;
+use openraft::errors::Fatal;
+
+use super::peer::Receiving;
+use super::state_machine::StateMachine;
+use super::types::TypeConfig;
 
 /// How often the log is looked at. Between two looks it can grow by what is written meanwhile.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -26,24 +32,34 @@ impl Floor {
     }
 }
 
-/// Purges what is beyond `keep_bytes`, until the node stops.
-pub(super) async fn run(node: RaftNode, keep_bytes: u64) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    loop {
-        interval.tick().await;
-        node.receiving().prune().await;
-        let Some(at) = node.store().purge_candidate(keep_bytes) else { continue };
-        node.floor().raise(at.index + 1);
-        let trigger = node.raft().trigger();
-        // The snapshot is a promise and costs nothing; openraft purges no more than one includes. Where it
-        // is not made yet when the purge is asked for, the next round purges.
-        let purged = async {
-            trigger.snapshot().await?;
-            trigger.purge_log(at.index).await
-        };
-        if let Err(error) = purged.await {
-            tracing::debug!(%error, "consensus has stopped: the log is purged no more");
-            return;
+/// Purges what is beyond `keep_bytes`, until consensus stops.
+pub(super) struct Retention {
+    pub raft: Raft<TypeConfig, StateMachine>,
+    pub store: Arc<Store>,
+    pub floor: Floor,
+    pub receiving: Receiving,
+    pub keep_bytes: u64,
+}
+
+impl Retention {
+    pub(super) async fn run(self) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            self.receiving.prune().await;
+            let Some(at) = self.store.purge_candidate(self.keep_bytes) else { continue };
+            self.floor.raise(at.index + 1);
+            if let Err(error) = self.purge(at.index).await {
+                tracing::debug!(%error, "consensus has stopped: the log is purged no more");
+                return;
+            }
         }
+    }
+
+    /// The snapshot is a promise and costs nothing; openraft purges no more than one includes. Where it is
+    /// not made yet when the purge is asked for, the next round purges.
+    async fn purge(&self, upto: u64) -> Result<(), Fatal<TypeConfig>> {
+        self.raft.trigger().snapshot().await?;
+        self.raft.trigger().purge_log(upto).await
     }
 }
