@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kv_api::transport::{ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
+use kv_api::transport::{Dialer, ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
 use kv_lsm::{Environment, NewStore, Options, Store, StoreError};
 use kv_manifest::ManifestError;
 use kv_vfs::{RealVfs, SystemClock, ThreadExecutor, Vfs};
@@ -23,11 +23,17 @@ use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
-    run_on(Arc::new(RealVfs), settings, shutdown).await
+    run_on(Arc::new(RealVfs), Arc::new(TcpDialer), settings, shutdown).await
 }
 
-/// As [`run`], with the data directory on this file system: tests hand in one that fails.
-pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
+/// As [`run`], with the data directory on this file system and peers reached like this: tests hand in a
+/// disk that fails and connections that break.
+pub async fn run_on(
+    vfs: Arc<dyn Vfs>,
+    dialer: Arc<dyn Dialer>,
+    settings: Settings,
+    shutdown: Shutdown,
+) -> Result<(), Failure> {
     // Before the listeners: a second node in the same directory shall hear of that, not of a port in use.
     let dir = datadir::open(&vfs, &settings.data_dir, &settings.listen)?;
     let (listener, address) = bind("listen", &settings.listen, &settings).await?;
@@ -37,7 +43,7 @@ pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -
         node_id: settings.node_id,
         members: members(&settings, address),
         cluster_id: store.state().identity.cluster_id,
-        dialer: Arc::new(TcpDialer),
+        dialer,
         heartbeat_ms: settings.raft.heartbeat_ms,
         election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
     };
