@@ -16,9 +16,9 @@ use super::history::{Call, Outcome, Record, Seen};
 /// So few that they meet on each.
 pub const KEYS: usize = 5;
 
-const WRITE_DEADLINE: Duration = Duration::from_secs(3);
+const WRITE_DEADLINE: Duration = Duration::from_secs(2);
 /// Shorter, so that a client does not only wait for the node that is down.
-const READ_DEADLINE: Duration = Duration::from_secs(1);
+const READ_DEADLINE: Duration = Duration::from_millis(300);
 /// Between two calls of a client, at most: shapes the load, waits for nothing.
 const THINK_MS_MAX: u64 = 20;
 /// Lengths of values: in the index, in the log, in the log and on a connection of its own.
@@ -31,7 +31,7 @@ pub struct Shared {
     /// Values handed out.
     values: AtomicU64,
     /// Calls that had an answer.
-    pub answered: AtomicU64,
+    answered: watch::Sender<u64>,
     /// The last version seen of each key, by anyone.
     seen: Mutex<[Option<Seen>; KEYS]>,
 }
@@ -41,12 +41,24 @@ impl Shared {
         Arc::new(Self {
             began: Instant::now(),
             values: AtomicU64::new(1),
-            answered: AtomicU64::new(0),
+            answered: watch::Sender::new(0),
             seen: Mutex::default(),
         })
     }
 
-    fn now(&self) -> i64 {
+    /// Calls that had an answer.
+    pub fn answered(&self) -> u64 {
+        *self.answered.borrow()
+    }
+
+    /// Returns once so many have.
+    pub async fn wait_answered(&self, calls: u64) {
+        let mut answered = self.answered.subscribe();
+        answered.wait_for(|answered| *answered >= calls).await.unwrap();
+    }
+
+    /// Nanoseconds since the test began.
+    pub fn now(&self) -> i64 {
         i64::try_from(self.began.elapsed().as_nanos()).unwrap()
     }
 }
@@ -140,7 +152,7 @@ impl Worker {
         let (client, returned) = (self.number, self.shared.now());
         let record = Record { client, key, called, returned, call, outcome };
         if outcome != Outcome::Unknown {
-            self.shared.answered.fetch_add(1, Ordering::Relaxed);
+            self.shared.answered.send_modify(|answered| *answered += 1);
         }
         match (call, outcome, record.shown()) {
             (Call::Delete, Outcome::Done(_), _) | (_, Outcome::Found(None), _) => {
