@@ -25,16 +25,16 @@ use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
-    run_on(Arc::new(RealVfs), settings, shutdown).await
+    run_in(World::real(Arc::new(RealVfs)), settings, shutdown).await
 }
 
-/// As [`run`], with the data directory on this file system: tests hand in one that fails.
-pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
+/// As [`run`], in this world: tests hand in a disk that fails and connections that break.
+pub async fn run_in(world: World, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     // Before the listeners: a second node in the same directory shall hear of that, not of a port in use.
-    let dir = datadir::open(&vfs, &settings.data_dir, &settings.listen)?;
+    let dir = datadir::open(&world.environment.vfs, &settings.data_dir, &settings.listen)?;
     let (listener, address) = bind("listen", &settings.listen, &settings).await?;
     let (http_listener, http_address) = bind("http", &settings.http, &settings).await?;
-    let node = RunningNode::start(World::real(vfs), dir, &settings, &address.to_string(), listener).await?;
+    let node = RunningNode::start(world, dir, &settings, &address.to_string(), listener).await?;
     announce(&format!("ready node={} listen={address} http={http_address}", settings.node_id));
     let health: Arc<dyn Health> = Arc::new(NodeHealth(node.shared.clone()));
     let serving_http = tokio::spawn(http::serve(http_listener, health, shutdown.clone()));

@@ -226,7 +226,6 @@ fn settings(id: Host) -> Settings {
     let members: Vec<String> = NODES.iter().map(|id| format!("{id}={}", address(*id))).collect();
     let flags = [
         "kvnode".to_owned(),
-        "--experimental-cluster".into(),
         format!("--data-dir={DATA_DIR}"),
         format!("--node-id={id}"),
         format!("--listen={}", address(id)),
