@@ -278,6 +278,7 @@ impl Health for NodeHealth {
         let status = self.0.raft.own_status();
         let gauges = [
             ("kvnode_raft_term", "Current term.", status.term),
+            ("kvnode_raft_first_log_index", "First entry that the log still holds.", status.first_log),
             ("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log),
             ("kvnode_applied_index", "Last entry applied.", self.0.store.applied().map_or(0, |at| at.index)),
             ("kvnode_log_waiting_bytes", "Appended and not yet durable.", self.0.store.log().waiting_bytes()),
