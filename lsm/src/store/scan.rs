@@ -58,10 +58,6 @@ impl Store {
         let view = self.shared.core.view();
         scan(&view, range, self.shared.core.visible())
     }
-
-    pub(super) fn scan_at(&self, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
-        scan(&self.shared.core.view(), range, seq)
-    }
 }
 
 pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {

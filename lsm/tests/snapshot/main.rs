@@ -1,0 +1,12 @@
+//! A state goes from one store to another, and the log behind it is purged.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod install;
+mod node;
+mod purge;
+mod transfer;
