@@ -17,10 +17,15 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Get,
-    Put { value: u64 },
+    Put {
+        value: u64,
+    },
     Delete,
     /// `None`: the key must be absent.
-    CompareAndSet { expect: Option<Seen>, value: u64 },
+    CompareAndSet {
+        expect: Option<Seen>,
+        value: u64,
+    },
 }
 
 /// What became of a call. Calls that certainly did nothing are not recorded.

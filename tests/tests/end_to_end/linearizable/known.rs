@@ -98,7 +98,8 @@ fn a_value_that_nobody_wrote_is_found() {
 
 #[test]
 fn a_revision_that_goes_back_or_changes_is_found() {
-    let at = |called, value, revision| record(called, called + 1, Call::Put { value }, Outcome::Done(revision));
+    let at =
+        |called, value, revision| record(called, called + 1, Call::Put { value }, Outcome::Done(revision));
     let other_key = |record| Record { key: 1, ..record };
     accepted(&[at(0, 1, 10), other_key(at(2, 2, 20))]);
     refused(&[at(0, 1, 20), other_key(at(2, 2, 10))]);

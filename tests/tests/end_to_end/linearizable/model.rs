@@ -17,10 +17,19 @@ pub enum Op {
     Get(Option<u64>),
     /// `None`: a deletion.
     Set(Option<u64>),
-    Swapped { expect: Option<u64>, value: u64 },
-    Refused { expect: Option<u64>, found: Found },
+    Swapped {
+        expect: Option<u64>,
+        value: u64,
+    },
+    Refused {
+        expect: Option<u64>,
+        found: Found,
+    },
     /// A compare-and-set that may have found what it expected.
-    MaybeSwapped { expect: Option<u64>, value: u64 },
+    MaybeSwapped {
+        expect: Option<u64>,
+        value: u64,
+    },
 }
 
 /// What a refused compare-and-set says to have found.
@@ -112,7 +121,8 @@ fn values(history: &[Record]) -> Result<BTreeMap<Revision, u64>, String> {
     let (mut values, mut revisions) = (BTreeMap::new(), BTreeMap::new());
     for record in history {
         let Some(Seen { value, revision }) = record.shown() else { continue };
-        let (other, at) = (*values.entry(revision).or_insert(value), *revisions.entry(value).or_insert(revision));
+        let (other, at) =
+            (*values.entry(revision).or_insert(value), *revisions.entry(value).or_insert(revision));
         if (other, at) != (value, revision) {
             let key = record.key;
             return Err(format!(
