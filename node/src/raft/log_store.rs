@@ -109,8 +109,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
 /// The last entry of each term, which is what openraft keeps: it looks for the term of an entry in the first
 /// one at or after it. Given where the terms begin instead, a restarted node takes entries for others.
 fn last_of_terms(starts: &[Position], last: &LogIdOfUs) -> Vec<LogIdOfUs> {
+    let next = starts.iter().skip(1);
     let ended =
-        starts.windows(2).map(|pair| log_id(Position { term: pair[0].term, index: pair[1].index - 1 }));
+        starts.iter().zip(next).map(|(start, next)| log_id(Position { index: next.index - 1, ..*start }));
     ended.chain([*last]).collect()
 }
 

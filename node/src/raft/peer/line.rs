@@ -70,6 +70,11 @@ impl Line {
         }
     }
 
+    /// Makes sure that there is a connection.
+    pub(crate) async fn connect(&self) -> Result<(), String> {
+        self.client().await.map(drop)
+    }
+
     async fn client(&self) -> Result<PeerClient, String> {
         let mut live = self.live.lock().await;
         if let Some(live) = &*live

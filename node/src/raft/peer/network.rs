@@ -4,13 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use kv_api::transport::Dialer;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend};
@@ -22,6 +24,8 @@ use crate::raft::types::{TypeConfig, from_wire_vote, log_id, position, to_vlog_e
 
 /// How long a follower may take to make entries durable: a slow disk is no dead node.
 const ENTRIES_DEADLINE: Duration = Duration::from_secs(10);
+/// Requests under way to one follower. With the bytes of each this bounds what waits for it in memory.
+const PIPELINE: usize = 8;
 
 /// Makes connections to the other members.
 #[derive(Clone)]
@@ -64,36 +68,32 @@ fn ours(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     type SnapshotData = VirtualSnapshot;
 
+    /// Heartbeats; entries go through [`Self::stream_append`].
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let entries = rpc.entries.into_iter().map(|entry| {
-            let entry = to_vlog_entry(entry)?;
-            WireEntry::pack(entry).map_err(io::Error::other)
-        });
-        let request = Append {
-            vote: to_wire_vote(&rpc.vote),
-            previous: rpc.prev_log_id.as_ref().map(|id| position(id).into()),
-            committed: rpc.leader_commit.as_ref().map(|id| position(id).into()),
-            entries: entries.collect::<io::Result<_>>().map_err(ours)?,
-        };
-        let (line, deadline) = if request.entries.is_empty() {
-            (&self.control, option.hard_ttl())
-        } else {
-            (&self.entries, ENTRIES_DEADLINE)
-        };
-        let answer = line
-            .call(deadline, |peer, context| async move { peer.append(context, request).await })
-            .await
-            .and_then(|answer| answer)
-            .map_err(unreachable)?;
-        Ok(match answer {
-            Appended::Success => AppendEntriesResponse::Success,
-            Appended::Partial(at) => AppendEntriesResponse::PartialSuccess(at.map(|at| log_id(at.into()))),
-            Appended::Conflict => AppendEntriesResponse::Conflict,
-            Appended::HigherVote(vote) => AppendEntriesResponse::HigherVote(from_wire_vote(vote)),
+        append(self.control.clone(), option.hard_ttl(), rpc).await
+    }
+
+    /// Sends requests without waiting for the answers to those before; answers come in order.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, StreamAnswer>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let line = self.entries.clone();
+        Box::pin(async move {
+            // openraft waits out its back-off inside of this stream: who dials before that dials in a loop.
+            let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
+            line.connect().await.map_err(unreachable)?;
+            let requests = stream::iter([first]).chain(input);
+            let answers = requests.map(move |rpc| append_in_stream(line.clone(), rpc)).buffered(PIPELINE);
+            Ok(until_incomplete(answers).boxed())
         })
     }
 
@@ -151,6 +151,59 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     }
 }
 
+type StreamAnswer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+async fn append(
+    line: Line,
+    deadline: Duration,
+    rpc: AppendEntriesRequest<TypeConfig>,
+) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+    let entries = rpc.entries.into_iter().map(|entry| {
+        let entry = to_vlog_entry(entry)?;
+        WireEntry::pack(entry).map_err(io::Error::other)
+    });
+    let request = Append {
+        vote: to_wire_vote(&rpc.vote),
+        previous: rpc.prev_log_id.as_ref().map(|id| position(id).into()),
+        committed: rpc.leader_commit.as_ref().map(|id| position(id).into()),
+        entries: entries.collect::<io::Result<_>>().map_err(ours)?,
+    };
+    let answer = line
+        .call(deadline, |peer, context| async move { peer.append(context, request).await })
+        .await
+        .and_then(|answer| answer)
+        .map_err(unreachable)?;
+    Ok(match answer {
+        Appended::Success => AppendEntriesResponse::Success,
+        Appended::Partial(at) => AppendEntriesResponse::PartialSuccess(at.map(|at| log_id(at.into()))),
+        Appended::Conflict => AppendEntriesResponse::Conflict,
+        Appended::HigherVote(vote) => AppendEntriesResponse::HigherVote(from_wire_vote(vote)),
+    })
+}
+
+/// Sends one request of a pipeline; also says whether all of it was taken.
+async fn append_in_stream(line: Line, rpc: AppendEntriesRequest<TypeConfig>) -> (StreamAnswer, bool) {
+    let previous = rpc.prev_log_id;
+    let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
+    match append(line, ENTRIES_DEADLINE, rpc).await {
+        Ok(answer) => {
+            let answer = answer.into_stream_result(previous, last);
+            let complete = answer.as_ref().is_ok_and(|taken| *taken == last);
+            (Ok(answer), complete)
+        }
+        Err(error) => (Err(error), false),
+    }
+}
+
+/// Ends with the first answer that is a failure or takes a part only: what was sent behind it is void.
+fn until_incomplete<T>(answers: impl Stream<Item = (T, bool)> + Send) -> impl Stream<Item = T> + Send {
+    stream::unfold(Some(Box::pin(answers)), |answers| async move {
+        let mut answers = answers?;
+        let (answer, complete) = answers.next().await?;
+        Some((answer, complete.then_some(answers)))
+    })
+}
+
 fn ballot(rpc: &VoteRequest<TypeConfig>) -> Ballot {
     Ballot {
         vote: to_wire_vote(&rpc.vote),
@@ -165,4 +218,15 @@ fn voted(
     let answer = answer.map_err(unreachable)?;
     let last = answer.last.map(|at| log_id(at.into()));
     Ok(VoteResponse::new(from_wire_vote(answer.vote), last, answer.granted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_end_with_the_first_incomplete_one_without_waiting_for_the_next() {
+        let answers = stream::iter([(1, true), (2, true), (3, false)]).chain(stream::pending());
+        assert_eq!(until_incomplete(answers).collect::<Vec<_>>().await, [1, 2, 3]);
+    }
 }
