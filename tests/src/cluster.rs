@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kv_client::Client;
 
-use crate::{Detour, Launch, Link, Node, Passing, Proxy, Signal, programs};
+use crate::{Detour, Launch, Link, Node, Passing, Proxy, Signal};
 
 /// Numbers of the nodes.
 pub const IDS: std::ops::RangeInclusive<u64> = 1..=3;
@@ -28,40 +28,38 @@ pub struct Cluster {
     pub nodes: BTreeMap<u64, Node>,
     /// Links by who dials and who is dialled. None: nodes reach each other without a proxy.
     links: BTreeMap<(u64, u64), Link>,
-    /// Outlives the links.
-    _proxy: Option<Proxy>,
+    /// Runs the links.
+    proxy: Option<Proxy>,
 }
 
 impl Cluster {
-    /// Three nodes of kvnode in this directory, not started.
+    /// Three nodes of this program in this directory, not started.
     #[must_use]
-    pub fn new(dir: &Path) -> Self {
+    pub fn new(dir: &Path, program: &Path) -> Self {
         static CLUSTERS: AtomicU16 = AtomicU16::new(0);
         let base = 7400 + 10 * u64::from(CLUSTERS.fetch_add(1, Ordering::Relaxed));
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let address = |id| (id, format!("127.74.{high}.{low}:{}", base + id));
         Self {
             dir: dir.to_owned(),
-            program: programs().kvnode.clone(),
+            program: program.to_owned(),
             settings: Vec::new(),
             addresses: IDS.map(address).collect(),
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
-            _proxy: None,
+            proxy: None,
         }
     }
 
-    /// The same of another program: `faulty_node`, whose disk can be made to fail and to whom the others can
-    /// be made unreachable.
+    /// The same, with a link between every two nodes. The program must be `faulty_node`, which takes detours.
     #[must_use]
-    pub fn faulty(dir: &Path, program: &Path) -> Self {
+    pub fn linked(dir: &Path, program: &Path) -> Self {
         let proxy = Proxy::default();
-        let mut cluster = Self { program: program.to_owned(), ..Self::new(dir) };
+        let mut cluster = Self::new(dir, program);
         for (from, to) in IDS.flat_map(|from| IDS.map(move |to| (from, to))).filter(|(from, to)| from != to) {
             cluster.links.insert((from, to), proxy.link(&cluster.addresses[&to]));
         }
-        cluster._proxy = Some(proxy);
-        cluster
+        Self { proxy: Some(proxy), ..cluster }
     }
 
     /// Sets a setting of all nodes, by its name in the configuration file.
@@ -160,6 +158,15 @@ impl Cluster {
     /// Lets everything pass again.
     pub fn heal(&self) {
         self.links.values().for_each(|link| link.pass(Passing::All));
+    }
+
+    /// Links to the nodes for clients, and the detour through them. None without [`Cluster::linked`].
+    #[must_use]
+    pub fn client_links(&self) -> (Vec<Link>, Detour) {
+        let link = |(_, address): (_, &String)| Some((address.clone(), self.proxy.as_ref()?.link(address)));
+        let links: Vec<_> = self.addresses.iter().filter_map(link).collect();
+        let detour = Detour::new(links.iter().map(|(address, link)| (address.clone(), link.address.clone())));
+        (links.into_iter().map(|(_, link)| link).collect(), detour)
     }
 
     /// The links between nodes.

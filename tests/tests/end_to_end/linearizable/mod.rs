@@ -66,7 +66,7 @@ async fn every_answer_fits_one_order_of_all_calls() {
 
 /// Three nodes that flush and roll segments all the time.
 fn small(dir: &Path) -> Cluster {
-    Cluster::faulty(dir, Path::new(env!("CARGO_BIN_EXE_faulty_node")))
+    Cluster::linked(dir, Path::new(env!("CARGO_BIN_EXE_faulty_node")))
         .setting("engine.memtable_flush_bytes", "64KiB")
         .setting("engine.log_flush_bytes", "4MiB")
         .setting("engine.segment_bytes_min", "1MiB")
