@@ -39,11 +39,15 @@ pub enum Fault {
     SlowNet,
 }
 
+/// What happens in one round: one thing, or two at once.
+pub type Round = Vec<Fault>;
+
 /// The faults of a run: the two that matter most, then any.
-pub fn plan(rng: &Rng, rounds: u64) -> Vec<Fault> {
+pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
     let leader = true;
     let first = [Fault::Power { leader }, Fault::Isolate { leader }];
-    (0..rounds).map(|round| first.get(round as usize).copied().unwrap_or_else(|| any(rng))).collect()
+    let some = || (0..rng.range(1..3)).map(|_| any(rng)).collect();
+    (0..rounds).map(|round| first.get(round as usize).map_or_else(some, |fault| vec![*fault])).collect()
 }
 
 fn any(rng: &Rng) -> Fault {
@@ -63,9 +67,17 @@ fn any(rng: &Rng) -> Fault {
     }
 }
 
-/// Lets it happen, waits, and puts everything right again.
-pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
-    sleep(rng.millis(0..800)).await;
+/// Lets them happen, waits, and puts everything right again.
+pub async fn strike(cluster: &mut Cluster, rng: &Rng, round: &Round) {
+    for fault in round {
+        sleep(rng.millis(0..800)).await;
+        happen(cluster, rng, *fault).await;
+    }
+    sleep(rng.millis(50..4_000)).await;
+    mend(cluster, rng).await;
+}
+
+async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
     let target = |cluster: &Cluster, leader| if leader { cluster.leader() } else { follower(cluster, rng) };
     note!("fault {fault:?}, node {} leads", cluster.leader());
     match fault {
@@ -95,8 +107,6 @@ pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::SlowNet => cluster.net.set_latency(rng.millis(5..120)),
     }
-    sleep(rng.millis(50..4_000)).await;
-    mend(cluster, rng).await;
 }
 
 fn follower(cluster: &Cluster, rng: &Rng) -> Host {

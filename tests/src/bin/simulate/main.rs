@@ -89,11 +89,11 @@ async fn run(seed: u64) {
     let notes = Notes::default();
     let users = USERS.map(|host| Arc::new(User::new(seed, &net, host, notes.clone())));
     let users: Vec<_> = users.collect();
-    for fault in faults::plan(&rng, ROUNDS) {
+    for round in faults::plan(&rng, ROUNDS) {
         let stop = CancellationToken::new();
         let working: Vec<_> =
             users.iter().map(|user| tokio::spawn(user.clone().work(stop.clone()))).collect();
-        faults::strike(&mut cluster, &rng, fault).await;
+        faults::strike(&mut cluster, &rng, &round).await;
         stop.cancel();
         futures::future::join_all(working).await;
         cluster.start_all().await;
