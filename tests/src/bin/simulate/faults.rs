@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kv_vfs::OpKind;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, NODES};
@@ -19,6 +20,8 @@ pub enum Fault {
     Power { leader: bool },
     /// A machine loses its power in the middle of writing.
     PowerAtWrite { leader: bool },
+    /// A disk fails from some operation on; the node ends.
+    DiskError { leader: bool },
     /// The process is killed.
     Kill { leader: bool },
     /// All machines lose their power at once.
@@ -52,7 +55,7 @@ pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
 
 fn any(rng: &Rng) -> Fault {
     let leader = rng.one_in(2);
-    match rng.range(0..12) {
+    match rng.range(0..13) {
         0 => Fault::Power { leader },
         1 | 2 => Fault::PowerAtWrite { leader },
         3 => Fault::Kill { leader },
@@ -62,7 +65,8 @@ fn any(rng: &Rng) -> Fault {
         7 => Fault::Deaf { leader },
         8 => Fault::Bridge,
         9 => Fault::Resets { leader },
-        10 => Fault::SlowDisk { leader },
+        10 => Fault::DiskError { leader },
+        11 => Fault::SlowDisk { leader },
         _ => Fault::SlowNet,
     }
 }
@@ -83,7 +87,13 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
     match fault {
         Fault::Power { leader } => cluster.lose_power(target(cluster, leader), rng.one_in(2)),
         Fault::PowerAtWrite { leader } => {
-            cluster.lose_power_after(target(cluster, leader), rng.range(1..60));
+            let id = target(cluster, leader);
+            cluster.disk(id).lose_power_after(rng.range(1..60));
+        }
+        Fault::DiskError { leader } => {
+            let (id, op) =
+                (target(cluster, leader), if rng.one_in(2) { OpKind::Sync } else { OpKind::Write });
+            cluster.disk(id).fail(op, rng.range(1..30));
         }
         Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
         Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),

@@ -4,11 +4,12 @@
 //! `simulate SEED [--show]` runs one seed and ends with 0 if everything that clients were told was true; with
 //! `--show` it prints every event.
 //!
-//! In reading order: [`machine`] (time), [`net`], [`exec`] (disks), [`cluster`], [`workload`] and [`history`]
+//! In reading order: [`machine`] (time), [`net`], [`disk`], [`exec`] (how long it takes), [`cluster`], [`workload`] and [`history`]
 //! (what clients may see), [`faults`], [`check`] (what must hold at the end).
 
 mod check;
 mod cluster;
+mod disk;
 mod exec;
 mod faults;
 mod history;
