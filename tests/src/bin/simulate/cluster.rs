@@ -7,13 +7,17 @@ use std::sync::Arc;
 use kv_api::admin::Role;
 use kv_lsm::Environment;
 use kv_vfs::mem::Survival;
-use kv_vfs::{MemVfs, SystemClock, Vfs};
+use kv_vfs::{SystemClock, Vfs};
+use kv_vlog::OnFatal;
 use kvnode::config::{Args, Settings, load};
 use kvnode::datadir;
 use kvnode::server::{RunningNode, World};
 use kvnode::service::Shared;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use crate::disk::Disk;
 use crate::exec::{StepTime, TaskExecutor};
 use crate::net::{Host, Net, NetDialer};
 use crate::rng::Rng;
@@ -21,8 +25,6 @@ use crate::trace::note;
 
 /// Where a node's data is on its disk.
 pub const DATA_DIR: &str = "/data";
-/// More file operations than there will ever be.
-const NEVER: u64 = 1 << 60;
 /// The nodes.
 pub const NODES: [Host; 3] = [1, 2, 3];
 
@@ -38,15 +40,18 @@ pub struct Cluster {
 }
 
 struct Machine {
-    disk: MemVfs,
+    disk: Disk,
     step_time: StepTime,
     node: Option<RunningNode>,
+    /// What is left of the last one that died; it holds the lock of the directory until it is over.
+    remains: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
     /// Three machines with empty disks, nothing running.
     pub fn new(seed: u64, net: Net) -> Self {
-        let machine = || Machine { disk: MemVfs::new(), step_time: StepTime::quick(), node: None };
+        let machine =
+            || Machine { disk: Disk::new(), step_time: StepTime::quick(), node: None, remains: None };
         let machines = NODES.map(|id| (id, machine())).into();
         Self { net, rng: Rng::new(seed, "cluster"), machines, running: Running::default() }
     }
@@ -69,7 +74,7 @@ impl Cluster {
     /// Cuts the power of a node that is starting before its `n`-th file operation from now.
     pub async fn start_and_fail(&mut self, id: Host, n: u64) {
         self.bury(id);
-        self.machine(id).disk.stop_after(n);
+        self.machine(id).disk.lose_power_after(n);
         self.start(id).await;
     }
 
@@ -78,14 +83,17 @@ impl Cluster {
     async fn start(&mut self, id: Host) {
         let (net, rng) = (self.net.clone(), self.rng.clone());
         let machine = self.machine(id);
+        if let Some(remains) = machine.remains.take() {
+            drop(remains.await);
+        }
         note!("node {id} starts");
         let settings = settings(id);
-        let vfs: Arc<dyn Vfs> = Arc::new(machine.disk.clone());
-        let executor = Arc::new(TaskExecutor::new(rng, machine.step_time.clone()));
+        let vfs = machine.disk.vfs();
+        let executor = Arc::new(TaskExecutor::new(rng.clone(), machine.step_time.clone()));
         let dialer = net.start(id);
         let world = World {
             environment: Environment { vfs: vfs.clone(), clock: Arc::new(SystemClock::default()), executor },
-            on_fatal: on_fatal(id, dialer.clone(), machine.disk.clone()),
+            on_fatal: on_fatal(id, dialer.clone(), machine.disk.clone(), rng.clone()),
             dialer: Arc::new(dialer),
         };
         let started = match datadir::open(&vfs, &settings.data_dir, &settings.listen) {
@@ -100,13 +108,11 @@ impl Cluster {
                 note!("node {id} runs, applied {:?}", node.shared().store.applied());
                 self.running.lock().insert(id, node.shared().clone());
                 self.machine(id).node = Some(node);
-                if self.machine(id).disk.is_off() {
-                    self.bury(id);
-                }
+                self.bury(id);
             }
-            Err(failure) if self.machine(id).disk.is_off() => {
+            Err(failure) if self.machine(id).disk.is_bad() => {
                 note!("node {id} dies while it starts: {failure}");
-                self.lose_power(id, true);
+                self.bury(id);
             }
             Err(failure) => panic!("node {id} does not start: {failure}"),
         }
@@ -115,39 +121,40 @@ impl Cluster {
     /// Cuts the power: what is not synced is lost, or a part of it.
     pub fn lose_power(&mut self, id: Host, silent: bool) {
         let survival = self.survival();
-        self.crash(id, survival, silent);
+        note!("node {id} has no power, silent {silent}, {survival:?}");
+        let disk = self.machine(id).disk.after_power_loss(&survival);
+        self.end(id, disk, silent);
     }
 
     /// Kills the process: the operating system still has what was written.
     pub fn kill(&mut self, id: Host) {
-        self.crash(id, Survival::Everything, false);
+        note!("node {id} is killed");
+        let disk = self.machine(id).disk.after_kill();
+        self.end(id, disk, false);
     }
 
-    fn crash(&mut self, id: Host, survival: Survival, silent: bool) {
-        note!("node {id} is gone, silent {silent}, {survival:?}");
+    fn end(&mut self, id: Host, disk: Disk, silent: bool) {
         self.net.kill(id, silent);
         self.running.lock().remove(&id);
         let machine = self.machine(id);
-        if !machine.disk.is_off() {
-            machine.disk.stop_after(1);
-        }
-        machine.disk = machine.disk.crash_clone(&survival);
+        machine.disk = disk;
         if let Some(node) = machine.node.take() {
             // What is left of it can reach neither the network nor the disk.
-            tokio::spawn(node.abandon());
+            machine.remains = Some(tokio::spawn(node.abandon()));
         }
     }
 
-    /// Cuts the power before the `n`-th file operation from now.
-    pub fn lose_power_after(&mut self, id: Host, n: u64) {
-        note!("node {id} will be gone in {n} operations");
-        self.machine(id).disk.stop_after(n);
+    /// The node's disk, to do something to.
+    pub fn disk(&mut self, id: Host) -> &Disk {
+        &self.machine(id).disk
     }
 
-    /// Takes note of a node whose disk has failed.
+    /// Takes note of a node whose disk has failed it.
     pub fn bury(&mut self, id: Host) {
         if self.machine(id).disk.is_off() {
             self.lose_power(id, false);
+        } else if self.machine(id).disk.is_bad() {
+            self.kill(id);
         }
     }
 
@@ -160,7 +167,7 @@ impl Cluster {
     pub fn mend(&mut self, id: Host) {
         self.bury(id);
         let machine = self.machine(id);
-        machine.disk.stop_after(NEVER);
+        machine.disk.keep_power();
         machine.step_time.set_quick();
     }
 
@@ -174,7 +181,7 @@ impl Cluster {
 
     /// Stops all nodes in good order; returns their disks.
     #[expect(clippy::panic, reason = "a node that does not stop is what this is about")]
-    pub async fn stop(mut self) -> BTreeMap<Host, MemVfs> {
+    pub async fn stop(mut self) -> BTreeMap<Host, Arc<dyn Vfs>> {
         self.running.lock().clear();
         for (id, machine) in &mut self.machines {
             if let Some(node) = machine.node.take() {
@@ -182,7 +189,7 @@ impl Cluster {
                 node.stop().await.unwrap_or_else(|failure| panic!("node {id} does not stop: {failure}"));
             }
         }
-        self.machines.into_iter().map(|(id, machine)| (id, machine.disk)).collect()
+        self.machines.into_iter().map(|(id, machine)| (id, machine.disk.vfs())).collect()
     }
 
     fn survival(&self) -> Survival {
@@ -203,15 +210,20 @@ impl Cluster {
     }
 }
 
-/// The node is silenced before anything else happens: it must not acknowledge what it could not write.
-fn on_fatal(id: Host, dialer: NetDialer, disk: MemVfs) -> kv_vlog::OnFatal {
+/// A process ends here. What it said before is on its way, and what its other threads were about to say, too:
+/// it goes on talking for a moment, so that an acknowledgement before the write is heard.
+fn on_fatal(id: Host, dialer: NetDialer, disk: Disk, rng: Rng) -> OnFatal {
     #[expect(clippy::panic, reason = "a disk that is well was taken for a broken one")]
     Arc::new(move |why: &str| {
         note!("node {id} cannot write: {why}");
-        if !disk.is_off() {
+        if !disk.is_bad() {
             panic!("node {id} gave up on a disk that works: {why}");
         }
-        dialer.kill();
+        let (dialer, moment) = (dialer.clone(), rng.millis(0..20));
+        tokio::spawn(async move {
+            sleep(moment).await;
+            dialer.kill();
+        });
     })
 }
 

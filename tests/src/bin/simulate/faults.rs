@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kv_vfs::OpKind;
 use tokio::time::sleep;
 
 use crate::cluster::{Cluster, NODES};
@@ -19,6 +20,8 @@ pub enum Fault {
     Power { leader: bool },
     /// A machine loses its power in the middle of writing.
     PowerAtWrite { leader: bool },
+    /// A disk fails from some operation on; the node ends.
+    DiskError { leader: bool },
     /// The process is killed.
     Kill { leader: bool },
     /// All machines lose their power at once.
@@ -39,16 +42,20 @@ pub enum Fault {
     SlowNet,
 }
 
+/// What happens in one round: one thing, or two at once.
+pub type Round = Vec<Fault>;
+
 /// The faults of a run: the two that matter most, then any.
-pub fn plan(rng: &Rng, rounds: u64) -> Vec<Fault> {
+pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
     let leader = true;
     let first = [Fault::Power { leader }, Fault::Isolate { leader }];
-    (0..rounds).map(|round| first.get(round as usize).copied().unwrap_or_else(|| any(rng))).collect()
+    let some = || (0..rng.range(1..3)).map(|_| any(rng)).collect();
+    (0..rounds).map(|round| first.get(round as usize).map_or_else(some, |fault| vec![*fault])).collect()
 }
 
 fn any(rng: &Rng) -> Fault {
     let leader = rng.one_in(2);
-    match rng.range(0..12) {
+    match rng.range(0..13) {
         0 => Fault::Power { leader },
         1 | 2 => Fault::PowerAtWrite { leader },
         3 => Fault::Kill { leader },
@@ -58,20 +65,35 @@ fn any(rng: &Rng) -> Fault {
         7 => Fault::Deaf { leader },
         8 => Fault::Bridge,
         9 => Fault::Resets { leader },
-        10 => Fault::SlowDisk { leader },
+        10 => Fault::DiskError { leader },
+        11 => Fault::SlowDisk { leader },
         _ => Fault::SlowNet,
     }
 }
 
-/// Lets it happen, waits, and puts everything right again.
-pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
-    sleep(rng.millis(0..800)).await;
+/// Lets them happen, waits, and puts everything right again.
+pub async fn strike(cluster: &mut Cluster, rng: &Rng, round: &Round) {
+    for fault in round {
+        sleep(rng.millis(0..800)).await;
+        happen(cluster, rng, *fault).await;
+    }
+    sleep(rng.millis(50..4_000)).await;
+    mend(cluster, rng).await;
+}
+
+async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
     let target = |cluster: &Cluster, leader| if leader { cluster.leader() } else { follower(cluster, rng) };
     note!("fault {fault:?}, node {} leads", cluster.leader());
     match fault {
         Fault::Power { leader } => cluster.lose_power(target(cluster, leader), rng.one_in(2)),
         Fault::PowerAtWrite { leader } => {
-            cluster.lose_power_after(target(cluster, leader), rng.range(1..60));
+            let id = target(cluster, leader);
+            cluster.disk(id).lose_power_after(rng.range(1..60));
+        }
+        Fault::DiskError { leader } => {
+            let (id, op) =
+                (target(cluster, leader), if rng.one_in(2) { OpKind::Sync } else { OpKind::Write });
+            cluster.disk(id).fail(op, rng.range(1..30));
         }
         Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
         Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),
@@ -95,8 +117,6 @@ pub async fn strike(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::SlowNet => cluster.net.set_latency(rng.millis(5..120)),
     }
-    sleep(rng.millis(50..4_000)).await;
-    mend(cluster, rng).await;
 }
 
 fn follower(cluster: &Cluster, rng: &Rng) -> Host {

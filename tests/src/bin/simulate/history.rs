@@ -204,3 +204,90 @@ impl Register {
         self.floor = self.floor.max(revision);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key whose value 1 was acknowledged at version 10.
+    fn written() -> History {
+        let mut history = History::default();
+        let (begun, _) = history.begin_put("k");
+        history.end_write(&begun, Outcome::Done(10));
+        history
+    }
+
+    fn read(history: &mut History, found: Option<(Revision, ValueId)>) {
+        let begun = history.begin_read("k");
+        let bytes = found.map(|(revision, id)| (revision, values::bytes(id)));
+        history.end_read(&begun, bytes.as_ref().map(|(revision, bytes)| (*revision, &**bytes)));
+    }
+
+    #[test]
+    fn what_can_be_true_is_believed() {
+        let mut history = written();
+        read(&mut history, Some((10, 1)));
+        let (unknown, _) = history.begin_put("k");
+        history.end_write(&unknown, Outcome::Unknown);
+        read(&mut history, Some((10, 1)));
+        read(&mut history, Some((12, 2)));
+        let removed = history.begin_remove("k");
+        history.end_write(&removed, Outcome::Done(13));
+        read(&mut history, None);
+    }
+
+    #[test]
+    #[should_panic(expected = "lost")]
+    fn a_lost_write_is_noticed() {
+        read(&mut written(), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "older")]
+    fn a_stale_read_is_noticed() {
+        let mut history = written();
+        let (newer, _) = history.begin_put("k");
+        history.end_write(&newer, Outcome::Done(11));
+        read(&mut history, Some((10, 1)));
+    }
+
+    #[test]
+    fn a_read_that_began_before_a_write_ended_may_miss_it() {
+        let mut history = written();
+        let early = history.begin_read("k");
+        let (newer, _) = history.begin_put("k");
+        history.end_write(&newer, Outcome::Done(11));
+        history.end_read(&early, Some((10, &values::bytes(1))));
+    }
+
+    #[test]
+    #[should_panic(expected = "two values")]
+    fn a_version_with_two_values_is_noticed() {
+        let mut history = written();
+        drop(history.begin_put("k"));
+        read(&mut history, Some((10, 2)));
+    }
+
+    #[test]
+    #[should_panic(expected = "elsewhere")]
+    fn a_write_that_was_applied_twice_is_noticed() {
+        read(&mut written(), Some((11, 1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "surely did not happen")]
+    fn a_write_that_surely_did_not_happen_is_never_seen() {
+        let mut history = written();
+        let (begun, _) = history.begin_put("k");
+        read(&mut history, Some((11, 2)));
+        history.end_write(&begun, Outcome::Nothing);
+    }
+
+    #[test]
+    #[should_panic(expected = "not newer")]
+    fn a_write_below_what_was_there_is_noticed() {
+        let mut history = written();
+        let (begun, _) = history.begin_put("k");
+        history.end_write(&begun, Outcome::Done(9));
+    }
+}

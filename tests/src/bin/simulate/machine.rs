@@ -4,6 +4,7 @@
 //! `epoll_wait` does not wait, it moves the number. That holds for the node, for tokio and for every library
 //! under them, none of which knows. One process is one simulation, on one thread.
 #![expect(unsafe_code, reason = "stands in for functions of the C library")]
+#![cfg_attr(test, expect(dead_code, reason = "unit tests run on the real clock"))]
 
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +43,7 @@ pub fn now() -> Duration {
     Duration::from_nanos(NOW_NS.load(Ordering::Relaxed) - START_NS)
 }
 
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
     let now = NOW_NS.load(Ordering::Relaxed);
     let (seconds, nanos) = (now / 1_000_000_000, now % 1_000_000_000);
@@ -52,7 +53,7 @@ extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
     0
 }
 
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uint) -> isize {
     for at in 0..length {
         // SAFETY: the caller gives `length` bytes to write to.
@@ -70,7 +71,7 @@ fn splitmix() -> u64 {
 }
 
 /// The reactor is idle until `timeout_ms` from now: then it is that time.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn epoll_wait(epoll: c_int, events: *mut c_void, events_max: c_int, timeout_ms: c_int) -> c_int {
     // A task may have woken the reactor meanwhile; there is nothing else it could hear of.
     let none = std::ptr::null::<c_void>();

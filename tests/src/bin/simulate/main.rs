@@ -4,11 +4,12 @@
 //! `simulate SEED [--show]` runs one seed and ends with 0 if everything that clients were told was true; with
 //! `--show` it prints every event.
 //!
-//! In reading order: [`machine`] (time), [`net`], [`exec`] (disks), [`cluster`], [`workload`] and [`history`]
+//! In reading order: [`machine`] (time), [`net`], [`disk`], [`exec`] (how long it takes), [`cluster`], [`workload`] and [`history`]
 //! (what clients may see), [`faults`], [`check`] (what must hold at the end).
 
 mod check;
 mod cluster;
+mod disk;
 mod exec;
 mod faults;
 mod history;
@@ -89,11 +90,11 @@ async fn run(seed: u64) {
     let notes = Notes::default();
     let users = USERS.map(|host| Arc::new(User::new(seed, &net, host, notes.clone())));
     let users: Vec<_> = users.collect();
-    for fault in faults::plan(&rng, ROUNDS) {
+    for round in faults::plan(&rng, ROUNDS) {
         let stop = CancellationToken::new();
         let working: Vec<_> =
             users.iter().map(|user| tokio::spawn(user.clone().work(stop.clone()))).collect();
-        faults::strike(&mut cluster, &rng, fault).await;
+        faults::strike(&mut cluster, &rng, &round).await;
         stop.cancel();
         futures::future::join_all(working).await;
         cluster.start_all().await;
