@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_lsm::{ExportRecord, Receiver, Store, StoreError};
+use kv_lsm::{Receiver, Store, StoreError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::wire::{SnapshotHead, SnapshotPage};
+use super::wire::{SnapshotHead, SnapshotPage, WireRecord};
 
 /// A transfer that stood still for this long is given up: its leader is gone, or began another one.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl Receiving {
     pub(super) async fn page(&self, page: SnapshotPage) -> Result<(), String> {
         let mut slot = self.0.lock().await;
         let mut transfer = expected(&mut slot, page.transfer, page.number)?;
-        let records = page.records.into_iter().map(ExportRecord::try_from);
+        let records = page.records.into_iter().map(WireRecord::unpack);
         let records: Vec<_> = records.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let receiver = blocking(move || {
             records.into_iter().try_for_each(|record| transfer.receiver.add(record))?;

@@ -8,7 +8,7 @@ use kv_vlog::Position;
 use serde::{Deserialize, Serialize};
 
 pub use entry::WireEntry;
-pub use snapshot::{SnapshotBegun, SnapshotHead, SnapshotPage};
+pub use snapshot::{SnapshotBegun, SnapshotHead, SnapshotPage, WireRecord};
 
 /// Why bytes of a peer are not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

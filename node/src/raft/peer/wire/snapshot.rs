@@ -64,15 +64,14 @@ impl From<ExportRecord> for WireRecord {
     }
 }
 
-impl TryFrom<WireRecord> for ExportRecord {
-    type Error = Malformed;
-
-    fn try_from(record: WireRecord) -> Result<Self, Malformed> {
-        let WireRecord { key, seq, slot } = record;
+impl WireRecord {
+    /// The record that came; whoever stores it verifies its value.
+    pub(crate) fn unpack(self) -> Result<ExportRecord, Malformed> {
+        let Self { key, seq, slot } = self;
         let value = match slot {
             WireSlot::Inline(bytes) => ExportValue::Inline(bytes),
             WireSlot::Stored(value) => ExportValue::Stored(value.try_into()?),
         };
-        Ok(Self { key, seq, value })
+        Ok(ExportRecord { key, seq, value })
     }
 }
