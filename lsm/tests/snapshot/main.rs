@@ -6,7 +6,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod crash;
 mod install;
 mod node;
 mod purge;
+#[expect(dead_code, reason = "shared with the tests of crashes, which use all of it")]
+#[path = "../crash/share.rs"]
+mod share;
 mod transfer;
