@@ -8,6 +8,7 @@
 
 mod crash;
 mod install;
+mod interleave;
 mod node;
 mod purge;
 #[expect(dead_code, reason = "shared with the tests of crashes, which use all of it")]

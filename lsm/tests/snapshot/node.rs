@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kv_lsm::offline::{CheckReport, check};
 use kv_lsm::{Environment, Export, ExportRecord, NewStore, Options, Receiver, ScanRange, Store, StoreError};
 use kv_manifest::cross_check;
-use kv_vfs::{Executor, ManualClock, MemVfs, SteppedExecutor, ThreadExecutor, Vfs};
+use kv_vfs::{Executor, ManualClock, MemVfs, SteppedExecutor, SystemClock, ThreadExecutor, Vfs};
 use kv_vlog::{Compression, Entry, Op, OpValue, Payload, Position, StoredValue};
 
 pub type Contents = BTreeMap<Bytes, Bytes>;
@@ -82,7 +82,8 @@ impl World {
 
     pub fn threaded(vfs: Arc<dyn Vfs>) -> Self {
         let executor: Arc<dyn Executor> = Arc::new(ThreadExecutor);
-        let environment = Environment { vfs: vfs.clone(), clock: Arc::new(ManualClock::default()), executor };
+        let clock = Arc::new(SystemClock::default());
+        let environment = Environment { vfs: vfs.clone(), clock, executor };
         Self { vfs, environment, executor: None }
     }
 
