@@ -7,6 +7,7 @@
 )]
 
 mod crash;
+mod faults;
 mod install;
 mod interleave;
 mod node;
