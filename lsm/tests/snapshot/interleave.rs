@@ -60,7 +60,7 @@ impl Scene {
     }
 
     /// Everything is as the install left it, now and after a restart.
-    fn is_installed(self) {
+    fn ends_installed(self) {
         assert_eq!(self.node.contents(), self.source.contents());
         self.node.write(1, &[change(101)]).unwrap();
         self.node.store.close().unwrap();
@@ -85,7 +85,7 @@ fn a_compaction_of_tables_that_are_gone_is_given_up() {
     assert!(scene.disk.exists(&dir().join(&output)).unwrap());
     assert_eq!(scene.node.contents(), scene.source.contents());
     blocked.release();
-    scene.is_installed();
+    scene.ends_installed();
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn an_install_waits_for_a_flush_and_replaces_it() {
     });
     blocked.release();
     flushing.join().unwrap();
-    installing.join().unwrap().is_installed();
+    installing.join().unwrap().ends_installed();
 }
 
 /// Who waits for a flush that an install makes needless is woken.

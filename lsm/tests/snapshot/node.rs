@@ -62,7 +62,7 @@ pub fn change(index: u64) -> Change {
     const LENGTHS: [usize; 8] = [100, 1 << 10, 0, 3_000, 1_500, 300_000, 40, 9_000];
     let pick = index.wrapping_mul(2_654_435_761) >> 7;
     let length = LENGTHS[(index % 8) as usize];
-    (key(pick % 90), (pick % 5 > 0).then(|| value(index, length)))
+    (key(pick % 90), (!pick.is_multiple_of(5)).then(|| value(index, length)))
 }
 
 /// A disk, and what runs on it: one life of a process. The disk outlives it.
