@@ -12,6 +12,7 @@ use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
+use super::pins::Pin;
 use super::snapshot::Era;
 use super::view::{Frozen, Table, Tables, View};
 use crate::error::StoreError;
@@ -98,6 +99,7 @@ impl Core {
                 active: Arc::new(Memtable::default()),
                 frozen: Vec::new(),
                 tables: Arc::default(),
+                pin: Pin::default(),
             })),
             progress: Mutex::new(progress),
             flushed: Mutex::new(applied),
@@ -136,10 +138,14 @@ impl Core {
 
     /// Replaces what reads see.
     pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
-        let mut view = self.view.write();
-        let mut next = (**view).clone();
-        change(&mut next);
-        *view = Arc::new(next);
+        let old = {
+            let mut view = self.view.write();
+            let mut next = (**view).clone();
+            change(&mut next);
+            std::mem::replace(&mut *view, Arc::new(next))
+        };
+        // Files may go with it: not while reads wait for the lock.
+        drop(old);
     }
 
     pub(crate) fn progress(&self) -> Progress {

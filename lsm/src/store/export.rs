@@ -108,7 +108,7 @@ impl Export {
     }
 
     fn record(&self, item: ScanItem) -> Result<ExportRecord, StoreError> {
-        let ScanItem { key, revision: seq, slot, .. } = item;
+        let ScanItem { key, revision: seq, slot, pin: _pin } = item;
         let value = match slot {
             Slot::Inline(value) => ExportValue::Inline(value),
             Slot::Pointer(at) => ExportValue::Stored(self.log.value(pointer(&at), &key, seq)?),

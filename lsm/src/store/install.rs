@@ -75,7 +75,7 @@ impl Store {
         log.set_committed(at.index + 1);
         // Unlinked when the last read of them ends; a crash before that leaves orphans.
         old.tables.iter().for_each(|table| table.retire());
-        Ok(())
+        self.drop_segments()
     }
 
     /// Refuses a position that contradicts the log: entries behind another entry would be taken for its

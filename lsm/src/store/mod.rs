@@ -13,6 +13,7 @@ mod export;
 mod flush;
 mod install;
 mod open;
+mod pins;
 mod purge;
 mod receive;
 mod scan;

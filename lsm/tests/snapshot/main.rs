@@ -6,7 +6,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod crash;
+mod faults;
 mod install;
+mod interleave;
 mod node;
 mod purge;
+#[expect(dead_code, reason = "shared with the tests of crashes, which use all of it")]
+#[path = "../crash/share.rs"]
+mod share;
 mod transfer;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kv_lsm::offline::{CheckReport, check};
 use kv_lsm::{Environment, Export, ExportRecord, NewStore, Options, Receiver, ScanRange, Store, StoreError};
 use kv_manifest::cross_check;
-use kv_vfs::{Executor, ManualClock, MemVfs, SteppedExecutor, ThreadExecutor, Vfs};
+use kv_vfs::{Executor, ManualClock, MemVfs, SteppedExecutor, SystemClock, ThreadExecutor, Vfs};
 use kv_vlog::{Compression, Entry, Op, OpValue, Payload, Position, StoredValue};
 
 pub type Contents = BTreeMap<Bytes, Bytes>;
@@ -62,7 +62,7 @@ pub fn change(index: u64) -> Change {
     const LENGTHS: [usize; 8] = [100, 1 << 10, 0, 3_000, 1_500, 300_000, 40, 9_000];
     let pick = index.wrapping_mul(2_654_435_761) >> 7;
     let length = LENGTHS[(index % 8) as usize];
-    (key(pick % 90), (pick % 5 > 0).then(|| value(index, length)))
+    (key(pick % 90), (!pick.is_multiple_of(5)).then(|| value(index, length)))
 }
 
 /// A disk, and what runs on it: one life of a process. The disk outlives it.
@@ -82,7 +82,8 @@ impl World {
 
     pub fn threaded(vfs: Arc<dyn Vfs>) -> Self {
         let executor: Arc<dyn Executor> = Arc::new(ThreadExecutor);
-        let environment = Environment { vfs: vfs.clone(), clock: Arc::new(ManualClock::default()), executor };
+        let clock = Arc::new(SystemClock::default());
+        let environment = Environment { vfs: vfs.clone(), clock, executor };
         Self { vfs, environment, executor: None }
     }
 

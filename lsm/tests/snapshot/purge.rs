@@ -83,3 +83,95 @@ fn a_purged_store_restarts() {
         assert_eq!(orphans(&*world.vfs, &node.store), [""; 0]);
     }
 }
+
+fn segment_files(world: &World) -> usize {
+    let names = world.vfs.list(dir()).unwrap();
+    names.iter().filter(|entry| entry.name.ends_with(".seg")).count()
+}
+
+/// Overwrites the same keys until most segments hold nothing that is there.
+fn overwritten() -> (World, Node) {
+    let (_disk, world) = memory();
+    let node = world.open().unwrap();
+    for round in 0..60u64 {
+        let changes: Vec<_> = (0..4).map(|n| (key(n), Some(value(round * 4 + n, 9_000)))).collect();
+        node.write(1, &changes).unwrap();
+    }
+    node.store.flush().unwrap();
+    world.pass();
+    (world, node)
+}
+
+#[test]
+fn segments_that_nobody_needs_go() {
+    let (world, node) = overwritten();
+    let (before, expected) = (segment_files(&world), node.contents());
+    assert!(before > 10);
+    node.store.purge(node.store.purge_candidate(0).unwrap()).unwrap();
+    let state = node.store.state();
+    assert!(segment_files(&world) <= 4, "{} of {before} segments", segment_files(&world));
+    assert_eq!(segment_files(&world), state.segments.len());
+    assert_eq!(node.contents(), expected);
+    for round in 0..2 {
+        node.store.flush().unwrap();
+        if round == 0 { node.store.stop() } else { node.store.close().unwrap() }
+    }
+    drop(node);
+    let node = world.open().unwrap();
+    assert_eq!(node.contents(), expected);
+    node.write(1, &[(key(9), Some("more".into()))]).unwrap();
+    node.store.close().unwrap();
+    drop(node);
+    whole(&world.vfs);
+}
+
+#[test]
+fn segments_that_somebody_reads_stay_until_then() {
+    let (world, node) = overwritten();
+    let export = node.store.export();
+    let exported = records(&export, 1 << 20);
+    let scan = node.store.scan(kv_lsm::ScanRange::default()).unwrap();
+    let item = node.store.scan(kv_lsm::ScanRange::default()).unwrap().next().unwrap().unwrap();
+    let expected = node.contents();
+    let before = segment_files(&world);
+    // Now nothing of that is there any more.
+    for round in 100..140u64 {
+        let changes: Vec<_> = (0..4).map(|n| (key(n), Some(value(round * 4 + n, 9_000)))).collect();
+        node.write(1, &changes).unwrap();
+        if round % 10 == 9 {
+            node.store.flush().unwrap();
+            world.pass();
+            node.store.purge(node.store.purge_candidate(0).unwrap()).unwrap();
+        }
+    }
+    assert!(segment_files(&world) > before, "pinned");
+    assert!(node.store.state().segments.len() < 8);
+    assert!(records(&export, 1 << 20) == exported);
+    assert!(contents(&node.store, scan) == expected);
+    drop(export);
+    let read = node.store.value(&item.key, item.revision, &item.slot, None).unwrap();
+    assert_eq!(Some(&read.value), expected.get(&item.key));
+    assert!(segment_files(&world) > before, "an item pins what it leads to");
+    drop(item);
+    assert_eq!(segment_files(&world), node.store.state().segments.len());
+    assert_eq!(orphans(&*world.vfs, &node.store), [""; 0]);
+}
+
+#[test]
+fn an_install_leaves_nothing_of_the_old_state() {
+    let (world, node) = overwritten();
+    let scan = node.store.scan(kv_lsm::ScanRange::default()).unwrap();
+    let expected = node.contents();
+    let (_disk, other) = memory();
+    let source = other.open().unwrap();
+    source.script(2, 100);
+    assert!(install(&source.store.export(), &node).unwrap());
+    assert_eq!(node.contents(), source.contents());
+    assert!(segment_files(&world) > 10);
+    assert!(contents(&node.store, scan) == expected);
+    assert_eq!(segment_files(&world), node.store.state().segments.len());
+    let logs = node.store.state();
+    let logs = logs.segments.values().filter(|s| s.kind == kv_manifest::SegmentKind::Log);
+    assert_eq!(logs.count(), 1, "the one that is open");
+    assert_eq!(orphans(&*world.vfs, &node.store), [""; 0]);
+}

@@ -166,3 +166,10 @@ fn an_empty_state_can_be_installed() {
     target.store.close().unwrap();
     assert_eq!(whole(&other.vfs).keys, 0);
 }
+
+#[test]
+fn both_ends_may_go_to_another_thread() {
+    fn may_go<T: Send>() {}
+    may_go::<kv_lsm::Export>();
+    may_go::<kv_lsm::Receiver>();
+}
