@@ -2,6 +2,8 @@
 
 use kv_client::Client;
 use kv_tests::{Cluster, kvadmin, programs};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 
 const KIB: usize = 1 << 10;
 /// Long and short values, so that some stay in segments and some are in tables.
@@ -11,9 +13,10 @@ fn key(number: usize) -> String {
     format!("key{:04}", number % 400)
 }
 
+/// Does not compress: the log is to grow.
 fn value(number: usize) -> Vec<u8> {
-    let mut bytes = vec![number as u8; SIZES[number % SIZES.len()]];
-    bytes[..8].copy_from_slice(&(number as u64).to_le_bytes());
+    let mut bytes = vec![0; SIZES[number % SIZES.len()]];
+    StdRng::seed_from_u64(number as u64).fill_bytes(&mut bytes);
     bytes
 }
 

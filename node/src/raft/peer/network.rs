@@ -47,7 +47,8 @@ impl Peers {
     }
 }
 
-/// The connections to one member.
+/// The connections to one member, made when they are needed. openraft asks for a network for each kind of
+/// traffic: heartbeats go over connections of their own, although they look like entries.
 pub(crate) struct PeerNetwork {
     control: Line,
     entries: Line,
@@ -81,13 +82,13 @@ fn ours(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     type SnapshotData = SnapshotData;
 
-    /// Heartbeats; entries go through [`Self::stream_append`].
+    /// Heartbeats and entries go through [`Self::stream_append`].
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        append(self.control.clone(), option.hard_ttl(), rpc).await
+        append(self.entries.clone(), option.hard_ttl(), rpc).await
     }
 
     /// Sends requests without waiting for the answers to those before; answers come in order.
@@ -215,7 +216,8 @@ async fn append_in_stream(
     rpc: AppendEntriesRequest<TypeConfig>,
 ) -> (StreamAnswer, bool) {
     let previous = rpc.prev_log_id;
-    if previous.map_or(0, |id| id.index() + 1) < floor.next_kept() {
+    // Not so for requests without entries: heartbeats go on while the follower gets a snapshot.
+    if !rpc.entries.is_empty() && previous.map_or(0, |id| id.index() + 1) < floor.next_kept() {
         return (Err(ours("the follower is too far behind: it gets a snapshot")), false);
     }
     let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
