@@ -12,7 +12,6 @@ mod install;
 mod interleave;
 mod node;
 mod purge;
-#[expect(dead_code, reason = "shared with the tests of crashes, which use all of it")]
 #[path = "../crash/share.rs"]
 mod share;
 mod transfer;
