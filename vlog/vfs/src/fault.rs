@@ -513,4 +513,23 @@ mod tests {
         syncs.join().unwrap().unwrap();
         assert_eq!(disk.operations(), before + 2);
     }
+
+    #[test]
+    fn syncs_of_a_slow_file_take_longer() {
+        let (vfs, _) = faulty();
+        let time = |name: &str| {
+            let began = std::time::Instant::now();
+            vfs.create(path(name), IoMode::Buffered).unwrap().sync_data().unwrap();
+            began.elapsed()
+        };
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(50));
+        vfs.delay_sync(".seg", long);
+        assert!(time("/b") < long);
+        vfs.delay_sync(".seg", short);
+        let slow = time("/a.seg");
+        assert!(slow >= short && slow < long, "{slow:?}");
+        vfs.delay_sync(".seg", long);
+        vfs.delay_sync(".seg", Duration::ZERO);
+        assert!(time("/c.seg") < long);
+    }
 }
