@@ -44,6 +44,9 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
     pub election_timeout_ms: std::ops::Range<u64>,
+    /// Whether a leader that is started again goes on with its term. Never, but where a simulation shows
+    /// why: see the module's rules.
+    pub resume_term: bool,
 }
 
 /// See the module. Clones share the member.
@@ -71,8 +74,7 @@ impl RaftNode {
             election_timeout_min: config.election_timeout_ms.start,
             election_timeout_max: config.election_timeout_ms.end,
             snapshot_policy: SnapshotPolicy::Never,
-            // Never resume a term after a restart: see the module's rules.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(config.resume_term),
             enable_pre_vote: Some(true),
             ..Config::default()
         };

@@ -53,19 +53,28 @@ pub async fn converge(running: &Running) {
     }
 }
 
-/// All disks hold the same, and nothing on them is damaged.
+/// All disks hold the same.
+pub fn same_contents(disks: BTreeMap<Host, Arc<dyn Vfs>>) {
+    let contents = contents(disks);
+    assert!(!differ(&contents), "the nodes hold different contents: {contents:?}");
+}
+
+/// Whether these are not all the same.
+pub fn differ(contents: &BTreeMap<Host, Option<String>>) -> bool {
+    let first = contents.values().next();
+    contents.values().any(|hash| Some(hash) != first)
+}
+
+/// A hash of what each disk holds; nothing on them is damaged.
 #[expect(clippy::panic, reason = "damage is what this is about")]
-pub fn disks(disks: BTreeMap<Host, Arc<dyn Vfs>>) {
-    let mut hashes = BTreeMap::new();
-    for (id, vfs) in disks {
+pub fn contents(disks: BTreeMap<Host, Arc<dyn Vfs>>) -> BTreeMap<Host, Option<String>> {
+    let hash = |(id, vfs)| {
         let report = offline::check(&vfs, Path::new(DATA_DIR), &|_| {})
             .unwrap_or_else(|error| panic!("node {id} cannot be checked: {error}"));
         assert!(report.problems.is_empty(), "node {id} is damaged: {:?}", report.problems);
         note!("node {id} holds {report:?}");
         // Not the entry applied last: those who stop last have elected another leader meanwhile.
-        hashes.insert(id, report.content_hash);
-    }
-    let mut different = hashes.values().collect::<Vec<_>>();
-    different.dedup();
-    assert_eq!(different.len(), 1, "the nodes hold different contents: {hashes:?}");
+        (id, report.content_hash)
+    };
+    disks.into_iter().map(hash).collect()
 }
