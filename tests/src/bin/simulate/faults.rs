@@ -9,6 +9,7 @@ use crate::cluster::{Cluster, NODES};
 use crate::net::Host;
 use crate::rng::Rng;
 use crate::trace::note;
+use crate::workload::USERS;
 
 /// How long a step of a slow disk may take.
 const SLOW_STEP_MS: u64 = 400;
@@ -77,7 +78,7 @@ pub async fn strike(cluster: &mut Cluster, rng: &Rng, round: &Round) {
         sleep(rng.millis(0..800)).await;
         happen(cluster, rng, *fault).await;
     }
-    sleep(rng.millis(50..4_000)).await;
+    sleep(rng.millis(50..6_000)).await;
     mend(cluster, rng).await;
 }
 
@@ -97,9 +98,9 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
         Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),
-        Fault::Isolate { leader } => isolate(cluster, target(cluster, leader), true, true),
-        Fault::Mute { leader } => isolate(cluster, target(cluster, leader), true, false),
-        Fault::Deaf { leader } => isolate(cluster, target(cluster, leader), false, true),
+        Fault::Isolate { leader } => isolate(cluster, rng, target(cluster, leader), true, true),
+        Fault::Mute { leader } => isolate(cluster, rng, target(cluster, leader), true, false),
+        Fault::Deaf { leader } => isolate(cluster, rng, target(cluster, leader), false, true),
         Fault::Bridge => {
             let (a, b) = (cluster.leader(), follower(cluster, rng));
             cluster.net.cut(a, b);
@@ -125,8 +126,10 @@ fn follower(cluster: &Cluster, rng: &Rng) -> Host {
     rng.pick(&others).unwrap_or(leader)
 }
 
-fn isolate(cluster: &Cluster, id: Host, out: bool, into: bool) {
-    for other in NODES.into_iter().filter(|other| *other != id) {
+/// Cuts a node off from the others, and each client off from it or not.
+fn isolate(cluster: &Cluster, rng: &Rng, id: Host, out: bool, into: bool) {
+    let nodes = NODES.into_iter().filter(|other| *other != id);
+    for other in nodes.chain(USERS.filter(|_| rng.one_in(2))) {
         if out {
             cluster.net.cut(id, other);
         }

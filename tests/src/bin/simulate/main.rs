@@ -30,10 +30,8 @@ use rng::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use trace::note;
-use workload::{Notes, User};
+use workload::{Notes, USERS, User};
 
-/// Machines of clients.
-const USERS: std::ops::Range<u64> = 11..15;
 /// Faults in a run.
 const ROUNDS: u64 = 4;
 
