@@ -13,30 +13,56 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{DATA_DIR, Running};
 use crate::net::Host;
 use crate::trace::note;
+use kvnode::service::Shared;
 
-/// How often somebody looks.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often somebody looks, in ms.
+pub const LOOK_MS: u64 = 10;
 /// How long healed nodes may take to reach the same entry.
 const CONVERGENCE: Duration = Duration::from_secs(60);
 
-/// Two nodes never lead in one term; no node applies what is not committed, or un-applies anything.
+/// Looks at the nodes until dropped.
 pub async fn watch(running: Running) {
-    let mut leaders: BTreeMap<u64, Host> = BTreeMap::new();
+    let mut seen = Seen::default();
     loop {
-        for (id, shared) in &*running.lock() {
-            let status = shared.raft.own_status();
-            if status.role == Role::Leader {
-                let leader = *leaders.entry(status.term).or_insert(*id);
-                assert_eq!(leader, *id, "two leaders in term {}", status.term);
-            }
-            assert!(
-                status.applied <= status.committed,
-                "node {id} has applied {} and {} is committed",
-                status.applied,
-                status.committed
-            );
+        for (id, node) in &*running.lock() {
+            seen.look(*id, node);
         }
-        sleep(LOOK).await;
+        seen.check_votes();
+        sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    /// Who leads or led in a term.
+    leaders: BTreeMap<u64, Host>,
+    /// The term of each node's vote when it was last seen; after a restart, what it remembers.
+    votes: BTreeMap<Host, u64>,
+}
+
+impl Seen {
+    /// Two nodes never lead in one term; nobody applies what is not committed.
+    fn look(&mut self, id: Host, node: &Shared) {
+        let status = node.raft.own_status();
+        if status.role == Role::Leader {
+            let leader = *self.leaders.entry(status.term).or_insert(id);
+            assert_eq!(leader, id, "two leaders in term {}", status.term);
+        }
+        let (applied, committed) = (status.applied, status.committed);
+        assert!(applied <= committed, "node {id} has applied {applied} and {committed} is committed");
+        self.votes.insert(id, node.store.log().vote().map_or(0, |vote| vote.term));
+    }
+
+    /// Who led was voted for by a majority, which must remember that whatever happens to it.
+    fn check_votes(&self) {
+        let Some((term, leader)) = self.leaders.last_key_value() else { return };
+        let remember = self.votes.values().filter(|vote| *vote >= term).count();
+        let votes = &self.votes;
+        assert!(
+            remember >= 2,
+            "node {leader} led in term {term}, which is forgotten: the votes are of {votes:?}"
+        );
     }
 }
 
@@ -49,7 +75,7 @@ pub async fn converge(running: &Running) {
             return;
         }
         assert!(Instant::now() < until, "the nodes have applied different entries: {at:?}");
-        sleep(LOOK).await;
+        sleep(Duration::from_millis(LOOK_MS)).await;
     }
 }
 

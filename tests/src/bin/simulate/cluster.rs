@@ -180,12 +180,17 @@ impl Cluster {
         machine.step_time.set_quick();
     }
 
-    /// The node that leads, or node 1 while none does.
-    pub fn leader(&self) -> Host {
+    /// The node that leads, as far as one knows that it does.
+    pub fn leading(&self) -> Option<Host> {
         let running = self.running.lock();
         let status = running.iter().map(|(id, shared)| (shared.raft.own_status(), *id));
         let leaders = status.filter(|(status, _)| status.role == Role::Leader);
-        leaders.max_by_key(|(status, _)| status.term).map_or(1, |(_, id)| id)
+        leaders.max_by_key(|(status, _)| status.term).map(|(_, id)| id)
+    }
+
+    /// The node that leads, or node 1 while none does.
+    pub fn leader(&self) -> Host {
+        self.leading().unwrap_or(1)
     }
 
     /// Stops all nodes in good order; returns their disks.

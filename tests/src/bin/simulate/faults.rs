@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use kv_vfs::OpKind;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::check::LOOK_MS;
 use crate::cluster::{Cluster, NODES};
 use crate::net::Host;
 use crate::rng::Rng;
@@ -13,6 +14,8 @@ use crate::workload::USERS;
 
 /// How long a step of a slow disk may take.
 const SLOW_STEP_MS: u64 = 400;
+/// How long an election is waited for.
+const ELECTION: Duration = Duration::from_secs(6);
 
 /// One kind of trouble; those with `leader` meet the leader or a follower.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,8 @@ pub enum Fault {
     Kill { leader: bool },
     /// All machines lose their power at once.
     Blackout,
+    /// The leader loses its power, and the others lose theirs as soon as they have elected one of them.
+    Election,
     /// A machine reaches no other one, nor is it reached.
     Isolate { leader: bool },
     /// What a machine sends is lost, what is sent to it arrives.
@@ -56,7 +61,7 @@ pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
 
 fn any(rng: &Rng) -> Fault {
     let leader = rng.one_in(2);
-    match rng.range(0..13) {
+    match rng.range(0..14) {
         0 => Fault::Power { leader },
         1 | 2 => Fault::PowerAtWrite { leader },
         3 => Fault::Kill { leader },
@@ -67,7 +72,8 @@ fn any(rng: &Rng) -> Fault {
         8 => Fault::Bridge,
         9 => Fault::Resets { leader },
         10 => Fault::DiskError { leader },
-        11 => Fault::SlowDisk { leader },
+        11 => Fault::Election,
+        12 => Fault::SlowDisk { leader },
         _ => Fault::SlowNet,
     }
 }
@@ -98,6 +104,7 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
         Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),
+        Fault::Election => elect_and_forget(cluster, rng).await,
         Fault::Isolate { leader } => isolate(cluster, rng, target(cluster, leader), true, true),
         Fault::Mute { leader } => isolate(cluster, rng, target(cluster, leader), true, false),
         Fault::Deaf { leader } => isolate(cluster, rng, target(cluster, leader), false, true),
@@ -118,6 +125,21 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::SlowNet => cluster.net.set_latency(rng.millis(5..120)),
     }
+}
+
+/// Votes must be durable before they are given: with slow disks they would not be by now.
+async fn elect_and_forget(cluster: &mut Cluster, rng: &Rng) {
+    let old = cluster.leader();
+    let voters: Vec<Host> = NODES.into_iter().filter(|id| *id != old).collect();
+    voters.iter().for_each(|id| cluster.set_step_time(*id, 4 * LOOK_MS, SLOW_STEP_MS));
+    cluster.lose_power(old, rng.one_in(2));
+    let until = Instant::now() + ELECTION;
+    while cluster.leading().is_none() && Instant::now() < until {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Those who look on must have seen it, too.
+    sleep(Duration::from_millis(LOOK_MS)).await;
+    voters.iter().for_each(|id| cluster.lose_power(*id, false));
 }
 
 fn follower(cluster: &Cluster, rng: &Rng) -> Host {
