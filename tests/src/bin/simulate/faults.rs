@@ -51,10 +51,10 @@ pub enum Fault {
 /// What happens in one round: one thing, or two at once.
 pub type Round = Vec<Fault>;
 
-/// The faults of a run: the two that matter most, then any.
+/// The faults of a run: those that matter most, then any.
 pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
     let leader = true;
-    let first = [Fault::Power { leader }, Fault::Isolate { leader }];
+    let first = [Fault::Power { leader }, Fault::Isolate { leader }, Fault::Election];
     let some = || (0..rng.range(1..3)).map(|_| any(rng)).collect();
     (0..rounds).map(|round| first.get(round as usize).map_or_else(some, |fault| vec![*fault])).collect()
 }

@@ -32,8 +32,8 @@ use tokio_util::sync::CancellationToken;
 use trace::note;
 use workload::{Notes, USERS, User};
 
-/// Faults in a run.
-const ROUNDS: u64 = 4;
+/// Times that something goes wrong in a run.
+const ROUNDS: u64 = 5;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

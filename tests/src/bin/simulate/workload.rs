@@ -82,10 +82,14 @@ impl User {
     }
 
     async fn compare(&self, key: &str) {
-        let expect = self.notes.lock().guess(key).map_or(Expect::Absent, Expect::Revision);
+        let guess = self.notes.lock().guess(key);
+        let expect = guess.map_or(Expect::Absent, Expect::Revision);
         let (begun, value) = self.notes.lock().begin_put(key);
         match self.client.compare_and_set(key.to_owned(), expect, value).await {
-            Ok(CasOutcome::Done { revision }) => self.end(&begun, Ok(revision)),
+            Ok(CasOutcome::Done { revision }) => {
+                note!("user {} {begun:?} follows {guess:?}: {revision}", self.host);
+                self.notes.lock().end_swap(&begun, guess, revision);
+            }
             Ok(CasOutcome::Conflict { current }) => {
                 note!("user {} {begun:?} refused: {current:?}", self.host);
                 self.notes.lock().end_refused(&begun, current);
@@ -143,6 +147,7 @@ impl User {
                 }
             }
         }
+        self.notes.lock().check_swaps();
     }
 
     /// A write that must succeed now.
