@@ -53,6 +53,8 @@ pub struct World {
     pub dialer: Arc<dyn Dialer>,
     /// Told that a write has failed: the node must not say another word to anybody.
     pub on_fatal: OnFatal,
+    /// See [`NodeConfig::resume_term`]; false.
+    pub resume_term: bool,
 }
 
 impl World {
@@ -64,6 +66,7 @@ impl World {
             environment: Environment { vfs, clock, executor },
             dialer: Arc::new(TcpDialer),
             on_fatal: Arc::new(end_process),
+            resume_term: false,
         }
     }
 }
@@ -100,6 +103,7 @@ impl RunningNode {
             heartbeat_ms: settings.raft.heartbeat_ms,
             election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
             retained_log_bytes: settings.raft.retained_log_bytes,
+            resume_term: world.resume_term,
         };
         let raft = RaftNode::start(&config, store.clone())
             .await

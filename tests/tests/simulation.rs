@@ -65,3 +65,18 @@ fn the_seed_decides_everything() {
     assert_eq!(first, run(1).unwrap());
     assert_ne!(first, run(2).unwrap(), "the seed decides nothing");
 }
+
+/// A leader sends an entry before it has written it. Broken by: a leader that goes on with its term after it was
+/// killed in between, and gives the number of that entry to another one. The second half shows that the scenario
+/// would notice.
+#[test]
+fn a_leader_that_resumed_its_term_would_make_replicas_differ() {
+    let contents = |flag: &str| {
+        let output = simulate(&["1", flag]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(contents("--kill-leader"), "contents=same");
+    assert_eq!(contents("--kill-leader-and-resume"), "contents=different");
+}

@@ -53,6 +53,9 @@ pub struct NodeConfig {
     pub election_timeout_ms: std::ops::Range<u64>,
     /// Log kept for followers, in bytes; one that is further behind gets a snapshot.
     pub retained_log_bytes: u64,
+    /// Whether a leader that is started again goes on with its term. Never, but where a simulation shows
+    /// why: see the module's rules.
+    pub resume_term: bool,
 }
 
 /// See the module. Clones share the member.
@@ -83,8 +86,7 @@ impl RaftNode {
             election_timeout_min: config.election_timeout_ms.start,
             election_timeout_max: config.election_timeout_ms.end,
             snapshot_policy: SnapshotPolicy::Never,
-            // Never resume a term after a restart: see the module's rules.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(config.resume_term),
             enable_pre_vote: Some(true),
             ..Config::default()
         };

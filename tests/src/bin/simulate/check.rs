@@ -13,30 +13,56 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::{DATA_DIR, Running};
 use crate::net::Host;
 use crate::trace::note;
+use kvnode::service::Shared;
 
-/// How often somebody looks.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often somebody looks, in ms.
+pub const LOOK_MS: u64 = 10;
 /// How long healed nodes may take to reach the same entry.
 const CONVERGENCE: Duration = Duration::from_secs(60);
 
-/// Two nodes never lead in one term; no node applies what is not committed, or un-applies anything.
+/// Looks at the nodes until dropped.
 pub async fn watch(running: Running) {
-    let mut leaders: BTreeMap<u64, Host> = BTreeMap::new();
+    let mut seen = Seen::default();
     loop {
-        for (id, shared) in &*running.lock() {
-            let status = shared.raft.own_status();
-            if status.role == Role::Leader {
-                let leader = *leaders.entry(status.term).or_insert(*id);
-                assert_eq!(leader, *id, "two leaders in term {}", status.term);
-            }
-            assert!(
-                status.applied <= status.committed,
-                "node {id} has applied {} and {} is committed",
-                status.applied,
-                status.committed
-            );
+        for (id, node) in &*running.lock() {
+            seen.look(*id, node);
         }
-        sleep(LOOK).await;
+        seen.check_votes();
+        sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    /// Who leads or led in a term.
+    leaders: BTreeMap<u64, Host>,
+    /// The term of each node's vote when it was last seen; after a restart, what it remembers.
+    votes: BTreeMap<Host, u64>,
+}
+
+impl Seen {
+    /// Two nodes never lead in one term; nobody applies what is not committed.
+    fn look(&mut self, id: Host, node: &Shared) {
+        let status = node.raft.own_status();
+        if status.role == Role::Leader {
+            let leader = *self.leaders.entry(status.term).or_insert(id);
+            assert_eq!(leader, id, "two leaders in term {}", status.term);
+        }
+        let (applied, committed) = (status.applied, status.committed);
+        assert!(applied <= committed, "node {id} has applied {applied} and {committed} is committed");
+        self.votes.insert(id, node.store.log().vote().map_or(0, |vote| vote.term));
+    }
+
+    /// Who led was voted for by a majority, which must remember that whatever happens to it.
+    fn check_votes(&self) {
+        let Some((term, leader)) = self.leaders.last_key_value() else { return };
+        let remember = self.votes.values().filter(|vote| *vote >= term).count();
+        let votes = &self.votes;
+        assert!(
+            remember >= 2,
+            "node {leader} led in term {term}, which is forgotten: the votes are of {votes:?}"
+        );
     }
 }
 
@@ -49,23 +75,32 @@ pub async fn converge(running: &Running) {
             return;
         }
         assert!(Instant::now() < until, "the nodes have applied different entries: {at:?}");
-        sleep(LOOK).await;
+        sleep(Duration::from_millis(LOOK_MS)).await;
     }
 }
 
-/// All disks hold the same, and nothing on them is damaged.
+/// All disks hold the same.
+pub fn same_contents(disks: BTreeMap<Host, Arc<dyn Vfs>>) {
+    let contents = contents(disks);
+    assert!(!differ(&contents), "the nodes hold different contents: {contents:?}");
+}
+
+/// Whether these are not all the same.
+pub fn differ(contents: &BTreeMap<Host, Option<String>>) -> bool {
+    let first = contents.values().next();
+    contents.values().any(|hash| Some(hash) != first)
+}
+
+/// A hash of what each disk holds; nothing on them is damaged.
 #[expect(clippy::panic, reason = "damage is what this is about")]
-pub fn disks(disks: BTreeMap<Host, Arc<dyn Vfs>>) {
-    let mut hashes = BTreeMap::new();
-    for (id, vfs) in disks {
+pub fn contents(disks: BTreeMap<Host, Arc<dyn Vfs>>) -> BTreeMap<Host, Option<String>> {
+    let hash = |(id, vfs)| {
         let report = offline::check(&vfs, Path::new(DATA_DIR), &|_| {})
             .unwrap_or_else(|error| panic!("node {id} cannot be checked: {error}"));
         assert!(report.problems.is_empty(), "node {id} is damaged: {:?}", report.problems);
         note!("node {id} holds {report:?}");
         // Not the entry applied last: those who stop last have elected another leader meanwhile.
-        hashes.insert(id, report.content_hash);
-    }
-    let mut different = hashes.values().collect::<Vec<_>>();
-    different.dedup();
-    assert_eq!(different.len(), 1, "the nodes hold different contents: {hashes:?}");
+        (id, report.content_hash)
+    };
+    disks.into_iter().map(hash).collect()
 }

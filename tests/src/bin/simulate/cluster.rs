@@ -37,6 +37,8 @@ pub struct Cluster {
     rng: Rng,
     machines: BTreeMap<Host, Machine>,
     running: Running,
+    /// Whether a leader goes on with its term after a restart: the mistake that one scenario shows.
+    pub resume_term: bool,
 }
 
 struct Machine {
@@ -53,7 +55,13 @@ impl Cluster {
         let machine =
             || Machine { disk: Disk::new(), step_time: StepTime::quick(), node: None, remains: None };
         let machines = NODES.map(|id| (id, machine())).into();
-        Self { net, rng: Rng::new(seed, "cluster"), machines, running: Running::default() }
+        Self {
+            net,
+            rng: Rng::new(seed, "cluster"),
+            machines,
+            running: Running::default(),
+            resume_term: false,
+        }
     }
 
     /// The nodes that run.
@@ -81,7 +89,7 @@ impl Cluster {
     /// Starts a node on what its disk holds. It does not run if its disk fails meanwhile.
     #[expect(clippy::panic, reason = "a node that does not come back is what this is about")]
     async fn start(&mut self, id: Host) {
-        let (net, rng) = (self.net.clone(), self.rng.clone());
+        let (net, rng, resume_term) = (self.net.clone(), self.rng.clone(), self.resume_term);
         let machine = self.machine(id);
         if let Some(remains) = machine.remains.take() {
             drop(remains.await);
@@ -95,6 +103,7 @@ impl Cluster {
             environment: Environment { vfs: vfs.clone(), clock: Arc::new(SystemClock::default()), executor },
             on_fatal: on_fatal(id, dialer.clone(), machine.disk.clone(), rng.clone()),
             dialer: Arc::new(dialer),
+            resume_term,
         };
         let started = match datadir::open(&vfs, &settings.data_dir, &settings.listen) {
             Ok(dir) => {
@@ -171,12 +180,17 @@ impl Cluster {
         machine.step_time.set_quick();
     }
 
-    /// The node that leads, or node 1 while none does.
-    pub fn leader(&self) -> Host {
+    /// The node that leads, as far as one knows that it does.
+    pub fn leading(&self) -> Option<Host> {
         let running = self.running.lock();
         let status = running.iter().map(|(id, shared)| (shared.raft.own_status(), *id));
         let leaders = status.filter(|(status, _)| status.role == Role::Leader);
-        leaders.max_by_key(|(status, _)| status.term).map_or(1, |(_, id)| id)
+        leaders.max_by_key(|(status, _)| status.term).map(|(_, id)| id)
+    }
+
+    /// The node that leads, or node 1 while none does.
+    pub fn leader(&self) -> Host {
+        self.leading().unwrap_or(1)
     }
 
     /// Stops all nodes in good order; returns their disks.

@@ -45,16 +45,16 @@ impl Disk {
         Arc::new(self.process.clone())
     }
 
-    /// The power goes before the `n`-th change from now.
+    /// The power goes before the `n`-th change from now; once gone, it does not come back.
     pub fn lose_power_after(&self, n: u64) {
-        self.disk.stop_after(n);
+        if !self.disk.is_off() {
+            self.disk.stop_after(n);
+        }
     }
 
     /// The power will not go.
     pub fn keep_power(&self) {
-        if !self.disk.is_off() {
-            self.disk.stop_after(NEVER);
-        }
+        self.lose_power_after(NEVER);
     }
 
     /// From the `nth` write or sync on, they fail.
@@ -75,7 +75,7 @@ impl Disk {
 
     /// What the next process finds after a loss of power.
     pub fn after_power_loss(&self, survival: &Survival) -> Self {
-        self.disk.stop_after(1);
+        self.lose_power_after(1);
         Self::with(self.disk.crash_clone(survival))
     }
 

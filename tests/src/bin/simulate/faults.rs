@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use kv_vfs::OpKind;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::check::LOOK_MS;
 use crate::cluster::{Cluster, NODES};
 use crate::net::Host;
 use crate::rng::Rng;
 use crate::trace::note;
+use crate::workload::USERS;
 
 /// How long a step of a slow disk may take.
 const SLOW_STEP_MS: u64 = 400;
+/// How long an election is waited for.
+const ELECTION: Duration = Duration::from_secs(6);
 
 /// One kind of trouble; those with `leader` meet the leader or a follower.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,8 @@ pub enum Fault {
     Kill { leader: bool },
     /// All machines lose their power at once.
     Blackout,
+    /// The leader loses its power, and the others lose theirs as soon as they have elected one of them.
+    Election,
     /// A machine reaches no other one, nor is it reached.
     Isolate { leader: bool },
     /// What a machine sends is lost, what is sent to it arrives.
@@ -45,17 +51,17 @@ pub enum Fault {
 /// What happens in one round: one thing, or two at once.
 pub type Round = Vec<Fault>;
 
-/// The faults of a run: the two that matter most, then any.
+/// The faults of a run: those that matter most, then any.
 pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
     let leader = true;
-    let first = [Fault::Power { leader }, Fault::Isolate { leader }];
+    let first = [Fault::Power { leader }, Fault::Isolate { leader }, Fault::Election];
     let some = || (0..rng.range(1..3)).map(|_| any(rng)).collect();
     (0..rounds).map(|round| first.get(round as usize).map_or_else(some, |fault| vec![*fault])).collect()
 }
 
 fn any(rng: &Rng) -> Fault {
     let leader = rng.one_in(2);
-    match rng.range(0..13) {
+    match rng.range(0..14) {
         0 => Fault::Power { leader },
         1 | 2 => Fault::PowerAtWrite { leader },
         3 => Fault::Kill { leader },
@@ -66,7 +72,8 @@ fn any(rng: &Rng) -> Fault {
         8 => Fault::Bridge,
         9 => Fault::Resets { leader },
         10 => Fault::DiskError { leader },
-        11 => Fault::SlowDisk { leader },
+        11 => Fault::Election,
+        12 => Fault::SlowDisk { leader },
         _ => Fault::SlowNet,
     }
 }
@@ -77,7 +84,7 @@ pub async fn strike(cluster: &mut Cluster, rng: &Rng, round: &Round) {
         sleep(rng.millis(0..800)).await;
         happen(cluster, rng, *fault).await;
     }
-    sleep(rng.millis(50..4_000)).await;
+    sleep(rng.millis(50..6_000)).await;
     mend(cluster, rng).await;
 }
 
@@ -97,9 +104,10 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
         }
         Fault::Kill { leader } => cluster.kill(target(cluster, leader)),
         Fault::Blackout => NODES.iter().for_each(|id| cluster.lose_power(*id, false)),
-        Fault::Isolate { leader } => isolate(cluster, target(cluster, leader), true, true),
-        Fault::Mute { leader } => isolate(cluster, target(cluster, leader), true, false),
-        Fault::Deaf { leader } => isolate(cluster, target(cluster, leader), false, true),
+        Fault::Election => elect_and_forget(cluster, rng).await,
+        Fault::Isolate { leader } => isolate(cluster, rng, target(cluster, leader), true, true),
+        Fault::Mute { leader } => isolate(cluster, rng, target(cluster, leader), true, false),
+        Fault::Deaf { leader } => isolate(cluster, rng, target(cluster, leader), false, true),
         Fault::Bridge => {
             let (a, b) = (cluster.leader(), follower(cluster, rng));
             cluster.net.cut(a, b);
@@ -119,14 +127,31 @@ async fn happen(cluster: &mut Cluster, rng: &Rng, fault: Fault) {
     }
 }
 
+/// Votes must be durable before they are given: with slow disks they would not be by now.
+async fn elect_and_forget(cluster: &mut Cluster, rng: &Rng) {
+    let old = cluster.leader();
+    let voters: Vec<Host> = NODES.into_iter().filter(|id| *id != old).collect();
+    voters.iter().for_each(|id| cluster.set_step_time(*id, 4 * LOOK_MS, SLOW_STEP_MS));
+    cluster.lose_power(old, rng.one_in(2));
+    let until = Instant::now() + ELECTION;
+    while cluster.leading().is_none() && Instant::now() < until {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Those who look on must have seen it, too.
+    sleep(Duration::from_millis(LOOK_MS)).await;
+    voters.iter().for_each(|id| cluster.lose_power(*id, false));
+}
+
 fn follower(cluster: &Cluster, rng: &Rng) -> Host {
     let leader = cluster.leader();
     let others: Vec<Host> = NODES.into_iter().filter(|id| *id != leader).collect();
     rng.pick(&others).unwrap_or(leader)
 }
 
-fn isolate(cluster: &Cluster, id: Host, out: bool, into: bool) {
-    for other in NODES.into_iter().filter(|other| *other != id) {
+/// Cuts a node off from the others, and each client off from it or not.
+fn isolate(cluster: &Cluster, rng: &Rng, id: Host, out: bool, into: bool) {
+    let nodes = NODES.into_iter().filter(|other| *other != id);
+    for other in nodes.chain(USERS.filter(|_| rng.one_in(2))) {
         if out {
             cluster.net.cut(id, other);
         }

@@ -36,6 +36,8 @@ struct Register {
     open: BTreeSet<ValueId>,
     /// Removals under way or unknown.
     removals: u64,
+    /// Writes that were made on the condition of a version, or of none, and their own version.
+    swaps: Vec<(Option<Revision>, Revision)>,
 }
 
 /// A call that has begun.
@@ -110,6 +112,12 @@ impl History {
         self.register(&begun.key).end_read(begun, found);
     }
 
+    /// A write was made, the key being at this version; `None`: not there.
+    pub fn end_swap(&mut self, begun: &Begun, expected: Option<Revision>, revision: Revision) {
+        self.end_write(begun, Outcome::Done(revision));
+        self.register(&begun.key).swaps.push((expected, revision));
+    }
+
     /// A write was refused since the key has this version.
     pub fn end_refused(&mut self, begun: &Begun, current: Option<Revision>) {
         self.end_write(begun, Outcome::Nothing);
@@ -117,6 +125,13 @@ impl History {
         match current {
             Some(revision) => register.see(begun, revision),
             None => register.see_nothing(begun),
+        }
+    }
+
+    /// Nothing came between the version that a write was made on the condition of and its own.
+    pub fn check_swaps(&self) {
+        for (key, register) in &self.keys {
+            register.check_swaps(key);
         }
     }
 
@@ -187,6 +202,23 @@ impl Register {
             "{begun:?}: lost, nothing is there: {:?}",
             self.versions
         );
+    }
+
+    fn check_swaps(&self, key: &str) {
+        for (expected, revision) in &self.swaps {
+            let before = self.versions.range(..revision).next_back();
+            let holds = match (expected, before) {
+                (Some(expected), Some((before, _))) => before == expected,
+                // A removal that nobody was told of may have come between.
+                (None, Some((_, Some(_)))) => self.removals > 0,
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            assert!(
+                holds,
+                "{key}: version {revision} was to follow {expected:?}, but there is {before:?} before it"
+            );
+        }
     }
 
     /// A version has this value.
@@ -281,6 +313,33 @@ mod tests {
         let (begun, _) = history.begin_put("k");
         read(&mut history, Some((11, 2)));
         history.end_write(&begun, Outcome::Nothing);
+    }
+
+    #[test]
+    fn a_swap_follows_what_it_expected() {
+        let mut history = written();
+        let (begun, _) = history.begin_put("k");
+        history.end_swap(&begun, Some(10), 12);
+        history.check_swaps();
+    }
+
+    #[test]
+    #[should_panic(expected = "was to follow Some(10)")]
+    fn a_swap_over_a_version_in_between_is_noticed() {
+        let mut history = written();
+        let ((between, _), (begun, _)) = (history.begin_put("k"), history.begin_put("k"));
+        history.end_write(&between, Outcome::Done(11));
+        history.end_swap(&begun, Some(10), 12);
+        history.check_swaps();
+    }
+
+    #[test]
+    #[should_panic(expected = "was to follow None")]
+    fn a_swap_of_a_key_that_was_there_is_noticed() {
+        let mut history = written();
+        let (begun, _) = history.begin_put("k");
+        history.end_swap(&begun, None, 12);
+        history.check_swaps();
     }
 
     #[test]

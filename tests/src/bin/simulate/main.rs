@@ -1,8 +1,8 @@
 //! A whole cluster, its network and its disks in one process, one thread and simulated time: the seed decides
 //! everything that happens.
 //!
-//! `simulate SEED [--show]` runs one seed and ends with 0 if everything that clients were told was true; with
-//! `--show` it prints every event.
+//! `simulate SEED` runs one seed and ends with 0 if everything that clients were told was true; with `--show` it
+//! prints every event. `--kill-leader` and `--kill-leader-and-resume` run the one scenario of [`resume`] instead.
 //!
 //! In reading order: [`machine`] (time), [`net`], [`disk`], [`exec`] (how long it takes), [`cluster`], [`workload`] and [`history`]
 //! (what clients may see), [`faults`], [`check`] (what must hold at the end).
@@ -15,6 +15,7 @@ mod faults;
 mod history;
 mod machine;
 mod net;
+mod resume;
 mod rng;
 mod trace;
 mod values;
@@ -26,48 +27,53 @@ use std::sync::Arc;
 use cluster::Cluster;
 use net::Net;
 use rng::Rng;
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use trace::note;
-use workload::{Notes, User};
+use workload::{Notes, USERS, User};
 
-/// Machines of clients.
-const USERS: std::ops::Range<u64> = 11..15;
-/// Faults in a run.
-const ROUNDS: u64 = 4;
+/// Times that something goes wrong in a run.
+const ROUNDS: u64 = 5;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let Some(Ok(seed)) = args.next().map(|seed| seed.parse::<u64>()) else {
-        eprintln!("usage: simulate SEED [--show]");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some(Ok(seed)) = args.first().map(|seed| seed.parse::<u64>()) else {
+        eprintln!("usage: simulate SEED [--kill-leader | --kill-leader-and-resume] [--show]");
         return ExitCode::from(2);
     };
-    if args.next().is_some_and(|flag| flag == "--show") {
+    let given = |flag: &str| args.iter().any(|arg| arg == flag);
+    if given("--show") {
         trace::show();
     }
     machine::seed(seed);
     end_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_start(|| {
-            eprintln!(
-                "simulate: a second thread was started: what blocks must go through kvnode's `blocking`"
-            );
-            std::process::abort();
-        })
-        .build();
-    let runtime = match runtime {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("simulate: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(run(seed));
+    if given("--kill-leader") || given("--kill-leader-and-resume") {
+        let resume = given("--kill-leader-and-resume");
+        let disks = runtime.block_on(resume::kill_a_leader_before_its_write(seed, resume));
+        println!("contents={}", if check::differ(&check::contents(disks)) { "different" } else { "same" });
+    } else {
+        runtime.block_on(run(seed));
+    }
     let (events, hash) = trace::digest();
     println!("seed={seed} simulated_s={:.1} events={events} trace={hash:016x}", machine::now().as_secs_f64());
     // What is left of crashed nodes has nothing to finish.
     runtime.shutdown_background();
     ExitCode::SUCCESS
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    let no_threads = || {
+        eprintln!("simulate: a second thread was started: what blocks must go through kvnode's `blocking`");
+        std::process::abort();
+    };
+    Builder::new_current_thread().enable_all().on_thread_start(no_threads).build()
 }
 
 /// A panic anywhere, in a task of a node too, is a failure.
@@ -106,7 +112,7 @@ async fn run(seed: u64) {
     check::converge(cluster.running()).await;
     watching.abort();
     note!("everything is read and the same everywhere");
-    check::disks(cluster.stop().await);
+    check::same_contents(cluster.stop().await);
     let notes = notes.lock();
     println!("acknowledged={} unknown={} reads={}", notes.acknowledged, notes.unknown, notes.reads);
 }

@@ -1,5 +1,6 @@
 //! Clients that write, read, remove, compare and scan, and note what they are told.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,11 @@ pub type Notes = Arc<Mutex<History>>;
 const KEYS: u64 = 20;
 /// Longest pause between two calls of a client.
 const PAUSE_MS_MAX: u64 = 120;
-/// How long a call may take before its outcome is unknown.
-const DEADLINE: Duration = Duration::from_secs(3);
+/// Machines of clients.
+pub const USERS: Range<Host> = 11..15;
+/// How long a call may take before its outcome is unknown, in ms, by client: the impatient ones find the new
+/// leader first.
+const DEADLINES_MS: [u64; 4] = [500, 1_000, 2_000, 4_000];
 /// How long the healed cluster may take for everything that is read at the end.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -39,9 +43,10 @@ impl User {
     /// A client on a machine of its own.
     #[expect(clippy::expect_used, reason = "it has endpoints")]
     pub fn new(seed: u64, net: &Net, host: Host, notes: Notes) -> Self {
+        let patience = DEADLINES_MS.into_iter().cycle().nth(host as usize).unwrap_or_default();
         let client = Client::builder()
             .endpoints(NODES.map(address))
-            .deadline(DEADLINE)
+            .deadline(Duration::from_millis(patience))
             .seed(seed ^ host)
             .dialer(net.start(host))
             .build()
@@ -77,10 +82,14 @@ impl User {
     }
 
     async fn compare(&self, key: &str) {
-        let expect = self.notes.lock().guess(key).map_or(Expect::Absent, Expect::Revision);
+        let guess = self.notes.lock().guess(key);
+        let expect = guess.map_or(Expect::Absent, Expect::Revision);
         let (begun, value) = self.notes.lock().begin_put(key);
         match self.client.compare_and_set(key.to_owned(), expect, value).await {
-            Ok(CasOutcome::Done { revision }) => self.end(&begun, Ok(revision)),
+            Ok(CasOutcome::Done { revision }) => {
+                note!("user {} {begun:?} follows {guess:?}: {revision}", self.host);
+                self.notes.lock().end_swap(&begun, guess, revision);
+            }
             Ok(CasOutcome::Conflict { current }) => {
                 note!("user {} {begun:?} refused: {current:?}", self.host);
                 self.notes.lock().end_refused(&begun, current);
@@ -138,6 +147,7 @@ impl User {
                 }
             }
         }
+        self.notes.lock().check_swaps();
     }
 
     /// A write that must succeed now.
