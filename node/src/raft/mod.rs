@@ -18,6 +18,8 @@ pub mod peer;
 mod node;
 mod retention;
 mod state_machine;
+#[cfg(test)]
+mod storage_tests;
 mod types;
 
 pub use node::{NodeConfig, RaftNode};
