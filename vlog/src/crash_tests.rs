@@ -27,6 +27,7 @@ const LENGTHS: [usize; 6] = [0, 10, 300, 1200, 5000, 11_000];
 struct Kept {
     segments: Vec<(OpenedSegment, Option<SegmentSummary>)>,
     flushed: u64,
+    purged: Option<Position>,
     replay_from: u64,
     number: u64,
 }
@@ -74,9 +75,14 @@ fn path(file: u64) -> PathBuf {
 
 #[derive(Clone, Copy, Debug)]
 enum Request {
-    Append { term: u64, index: u64 },
+    Append {
+        term: u64,
+        index: u64,
+    },
     Truncate(u64),
     Vote(u64),
+    /// A snapshot stands in for the entries below this one, whether or not the log held them.
+    Snapshot(u64),
 }
 
 /// What the log was asked for, in order.
@@ -92,7 +98,7 @@ struct History {
 }
 
 impl History {
-    /// Terms of all entries, and the last vote, after so many requests.
+    /// Terms of all entries, 0 below a snapshot's end, and the last vote, after so many requests.
     fn after(&self, requests: usize) -> (Vec<u64>, u64) {
         let (mut terms, mut vote) = (Vec::new(), 0);
         for request in &self.requests[..requests] {
@@ -103,6 +109,10 @@ impl History {
                 }
                 Request::Truncate(next) => terms.truncate(*next as usize),
                 Request::Vote(term) => vote = *term,
+                Request::Snapshot(next) => {
+                    terms.resize(terms.len().max(*next as usize), 0);
+                    terms[..*next as usize].fill(0);
+                }
             }
         }
         (terms, vote)
@@ -200,7 +210,7 @@ impl Life {
         let input = RecoverInput {
             segments: kept.segments.iter().map(input).collect(),
             replay_from: kept.replay_from,
-            purged: None,
+            purged: kept.purged,
             inline_below: 1024,
             durable: true,
         };
@@ -233,11 +243,17 @@ impl Life {
             "came back: vote {vote}, terms {terms:?}; history: {history:?}"
         );
         assert!(end.committed_next as usize <= terms.len(), "{end:?} {terms:?}");
-        assert_eq!(
-            terms[..end.committed_next as usize],
-            history.committed[..end.committed_next as usize],
-            "other entries than these were committed"
+        let committed = terms.iter().zip(&history.committed).take(end.committed_next as usize);
+        assert!(
+            committed.into_iter().all(|(found, committed)| *found == 0 || found == committed),
+            "other entries than these were committed: {terms:?}, {history:?}"
         );
+        let floor = log.state().purged;
+        assert_eq!(floor, self.book.kept.lock().purged);
+        if let Some(floor) = floor {
+            assert_eq!(log.term_starts(floor.index, floor.index), [floor]);
+            assert!(end.committed_next > floor.index);
+        }
         let flushed = self.book.kept.lock().flushed;
         for (index, term) in (0..).zip(&terms).skip(flushed as usize) {
             assert_eq!(
@@ -248,12 +264,19 @@ impl Life {
             );
         }
         assert!(replayed.0.range(terms.len() as u64..).next().is_none());
-        let appended = (0..).zip(&terms).map(|(index, term)| Request::Append { term: *term, index });
-        history.requests = appended.chain((vote > 0).then_some(Request::Vote(vote))).collect();
+        let next = floor.map_or(0, |floor| floor.index + 1);
+        let held = (0..).zip(&terms).skip(next as usize);
+        let appended = held.map(|(index, term)| Request::Append { term: *term, index });
+        let below = (next > 0).then_some(Request::Snapshot(next));
+        let vote = (vote > 0).then_some(Request::Vote(vote));
+        history.requests = below.into_iter().chain(appended).chain(vote).collect();
         history.acknowledged = history.requests.len();
         // What is known to be committed is known to others, too: it stays so, as far as it is here.
         let committed = history.committed.len().min(terms.len());
         history.committed.truncate(committed);
+        if committed < next as usize {
+            history.committed = terms[..next as usize].to_vec();
+        }
         history.term += 1;
         drop(history);
         Ok(log)
@@ -262,7 +285,7 @@ impl Life {
     /// Asks for so many things; ends early where the log says that it has stopped.
     fn work(&self, log: &Vlog, dice: &mut Dice, steps: u64) -> Result<(), VlogError> {
         for _ in 0..steps {
-            match dice.roll(18) {
+            match dice.roll(20) {
                 0..8 => self.append(log, 1 + dice.roll(4))?,
                 8 => self.vote(log)?,
                 9 => self.truncate(log, dice)?,
@@ -271,6 +294,7 @@ impl Life {
                 12 => drop(self.executor.advance(Duration::from_millis(60))),
                 13 => log.wait_durable()?,
                 14..16 => drop(self.executor.run_until_idle()),
+                18 => self.snapshot(log, dice)?,
                 // A truncation may find its way between a roll that waits and its writing.
                 _ => {
                     self.append(log, 4)?;
@@ -333,6 +357,40 @@ impl Life {
         log.set_committed(history.committed.len() as u64);
     }
 
+    /// What an owner does when a snapshot comes: it may end within the log or beyond.
+    fn snapshot(&self, log: &Vlog, dice: &mut Dice) -> Result<(), VlogError> {
+        log.wait_durable()?;
+        let history = self.history.lock().clone();
+        let (terms, known) = (history.terms(), history.committed.len() as u64);
+        let next = known.max((terms.len() as u64 + dice.roll(9)).saturating_sub(4));
+        if next <= log.state().purged.map_or(0, |purged| purged.index + 1) {
+            return Ok(());
+        }
+        let term = terms.get(next as usize - 1).copied().unwrap_or(history.term);
+        let at = Position { term, index: next - 1 };
+        let replay_from = log.replay_segment(next);
+        self.history.lock().requests.push(Request::Snapshot(next));
+        let number = self.book.commit(|kept| {
+            kept.replay_from = replay_from.max(kept.replay_from);
+            kept.flushed = next.max(kept.flushed);
+            kept.purged = Some(at);
+            // Segments below it are dropped.
+            let replay_from = kept.replay_from;
+            kept.segments.retain(|(opened, sealed)| {
+                let last = sealed.as_ref().map(|sealed| sealed.last_index.unwrap_or_default());
+                opened.segment >= replay_from || last.is_none_or(|last| last >= next)
+            });
+        })?;
+        log.purge(at);
+        log.set_committed(next);
+        log.note_ledger(number);
+        let mut history = self.history.lock();
+        history.acknowledged = history.requests.len();
+        let terms = history.terms();
+        history.committed = terms[..next as usize].to_vec();
+        Ok(())
+    }
+
     fn flush(&self, log: &Vlog) -> Result<(), VlogError> {
         let next = log.durable_next().min(self.history.lock().committed.len() as u64);
         let replay_from = log.replay_segment(next);
@@ -348,6 +406,7 @@ impl Life {
 /// Terms of all entries; reads each with its values and through its pointers.
 fn read_all(log: &Vlog) -> Vec<u64> {
     let Some(last) = log.state().last else { return Vec::new() };
+    let floor = log.state().purged.map_or(0, |purged| purged.index + 1);
     let term_of = |index| {
         let [found] = &log.entries(index..index + 1, 1, true).unwrap()[..] else { panic!("no {index}") };
         assert_eq!(*found, entry(found.at.term, index));
@@ -358,7 +417,7 @@ fn read_all(log: &Vlog) -> Vec<u64> {
         }
         found.at.term
     };
-    (0..=last.index).map(term_of).collect()
+    (0..floor).map(|_| 0).chain((floor..=last.index).map(term_of)).collect()
 }
 
 const STEPS: u64 = 34;

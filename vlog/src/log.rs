@@ -298,6 +298,8 @@ impl Vlog {
     pub fn replay_segment(&self, next: u64) -> u64 {
         let segment = {
             let inner = self.shared.inner.lock();
+            // What was given up is in tables, whether or not the owner counts it.
+            let next = next.max(inner.index.purged().map_or(0, |purged| purged.index + 1));
             let place = inner.index.place(next).map_or(inner.open.segment, Place::segment);
             // A truncation that is not durable may not have happened: what it voids is still to be read.
             inner.voids().map_or(place, |voids| place.min(voids))

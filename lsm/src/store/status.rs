@@ -83,7 +83,13 @@ impl Store {
     /// Reads and checks every record of one segment.
     pub fn verify_segment(&self, segment: &kv_manifest::SegmentState) -> Result<Verified, StoreError> {
         let Shared { core, changes, log, .. } = &*self.shared;
-        let input = segment_input(&core.dir, &changes.state(), segment);
+        // The view first: a segment that is there then is not removed before this ends.
+        let _view = core.view();
+        let state = changes.state();
+        if !state.segments.contains_key(&segment.segment) {
+            return Ok(Verified::default()); // dropped since it was listed
+        }
+        let input = segment_input(&core.dir, &state, segment);
         match log.written(segment.segment) {
             // It is being written: only up to where it was when this began.
             Some(end) if input.sealed.is_none() => {

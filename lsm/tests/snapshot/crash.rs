@@ -174,6 +174,9 @@ fn allowed(node: &Node, run: &Run, vfs: &dyn Vfs) -> u64 {
 
 fn check(disk: &MemVfs, run: &Run) {
     let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    if run.opened {
+        whole(&vfs);
+    }
     let world = World::stepped(vfs.clone());
     let node = match world.open() {
         Ok(node) => node,
