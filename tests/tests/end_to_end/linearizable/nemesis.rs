@@ -134,10 +134,15 @@ impl Nemesis<'_> {
         }
     }
 
-    /// Kills these and starts them again a while later.
+    /// Kills these and starts them again a while later; now and then their recovery is killed as well.
     async fn kill(&mut self, ids: &[u64], ms: Range<u64>) {
         block_in_place(|| ids.iter().for_each(|id| self.cluster.kill(*id)));
         self.hold(ms).await;
+        while self.rng.random_ratio(1, 3) {
+            let recovering: Vec<_> = ids.iter().map(|id| self.cluster.spawn(*id)).collect();
+            self.hold(0..100).await;
+            recovering.into_iter().for_each(|process| drop(process.kill()));
+        }
         block_in_place(|| self.cluster.launch_all(ids.iter().copied()));
     }
 
