@@ -1,6 +1,6 @@
 //! A connection to a peer that is made when needed, and again when it is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kv_api::transport::client::connect;
@@ -27,7 +27,7 @@ pub(crate) struct Target {
 pub(crate) struct Line {
     target: Target,
     service: Service,
-    live: Arc<Mutex<Option<Live>>>,
+    live: Arc<Mutex<Option<Arc<Live>>>>,
 }
 
 struct Live {
@@ -55,16 +55,16 @@ impl Line {
     where
         F: Future<Output = Result<T, tarpc::client::RpcError>>,
     {
-        let client = self.client().await?;
+        let (client, connection) = self.client().await?;
         match tokio::time::timeout(deadline, call(client, context(deadline))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(tarpc::client::RpcError::Server(error))) => Err(error.to_string()),
             Ok(Err(error)) => {
-                self.live.lock().await.take();
+                self.forget(&connection).await;
                 Err(error.to_string())
             }
             Err(_) => {
-                self.live.lock().await.take();
+                self.forget(&connection).await;
                 Err(format!("no answer within {} ms", deadline.as_millis()))
             }
         }
@@ -75,16 +75,27 @@ impl Line {
         self.client().await.map(drop)
     }
 
-    async fn client(&self) -> Result<PeerClient, String> {
+    /// Drops the connection that failed, not a newer one: of many calls that fail with one connection, the
+    /// first may have been repeated on the next before the last has failed.
+    async fn forget(&self, failed: &Weak<Live>) {
+        let mut live = self.live.lock().await;
+        if live.as_ref().is_some_and(|live| Weak::ptr_eq(&Arc::downgrade(live), failed)) {
+            *live = None;
+        }
+    }
+
+    /// A client, and the connection that it uses.
+    async fn client(&self) -> Result<(PeerClient, Weak<Live>), String> {
         let mut live = self.live.lock().await;
         if let Some(live) = &*live
             && !live.dispatch.is_finished()
         {
-            return Ok(live.client.clone());
+            return Ok((live.client.clone(), Arc::downgrade(live)));
         }
         *live = None;
         let made = self.dial().await.map_err(|why| format!("{}: {why}", self.target.address))?;
-        Ok(live.insert(made).client.clone())
+        let made = live.insert(Arc::new(made));
+        Ok((made.client.clone(), Arc::downgrade(made)))
     }
 
     async fn dial(&self) -> Result<Live, String> {
