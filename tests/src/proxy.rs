@@ -195,10 +195,10 @@ async fn pump(
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let got = from.read(&mut buffer).await?;
-        // Also the end is only seen once the link lets it pass.
+        let got = from.read(&mut buffer).await;
+        // Also an end or a reset is only seen once the link lets it pass.
         wait(&mut passing, direction).await;
-        match buffer.get(..got) {
+        match buffer.get(..got?) {
             None | Some([]) => return to.shutdown().await,
             Some(bytes) => to.write_all(bytes).await?,
         }
