@@ -104,7 +104,6 @@ impl Cluster {
         let launch = Launch::program(&self.program, &self.data_dir(id))
             .listen(&self.addresses[&id])
             .env(Detour::VARIABLE, self.detour(id).to_string())
-            .arg("--experimental-cluster")
             .arg(format!("--node-id={id}"))
             .arg(format!("--initial-cluster={}", list.join(",")));
         self.settings.iter().fold(launch, |launch, (key, value)| launch.setting(key, value))

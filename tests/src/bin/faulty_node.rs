@@ -19,7 +19,7 @@ use kv_tests::Detour;
 use kv_vfs::fault::{BlockedSync, Fault, Rule, Times};
 use kv_vfs::{FaultVfs, OpKind, RealVfs};
 use kvnode::config::{Args, load};
-use kvnode::server::run_on;
+use kvnode::server::{World, run_in};
 use kvnode::shutdown::Shutdown;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,7 +39,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let ended = tokio::runtime::Runtime::new()?.block_on(async {
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;
-        anyhow::Ok(run_on(Arc::new(vfs), Arc::new(detour), loaded.settings, shutdown).await)
+        let world = World { dialer: Arc::new(detour), ..World::real(Arc::new(vfs)) };
+        anyhow::Ok(run_in(world, loaded.settings, shutdown).await)
     })?;
     Ok(match ended {
         Ok(()) => ExitCode::SUCCESS,

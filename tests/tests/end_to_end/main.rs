@@ -11,6 +11,7 @@ mod linearizable;
 mod model;
 mod proxy;
 mod resets;
+mod snapshots;
 mod sync;
 mod three_nodes;
 mod written_once;

@@ -35,6 +35,12 @@ struct Live {
     dispatch: JoinHandle<()>,
 }
 
+/// A client of this connection, if it has not ended.
+fn usable(live: &Option<Arc<Live>>) -> Option<(PeerClient, Weak<Live>)> {
+    let live = live.as_ref().filter(|live| !live.dispatch.is_finished())?;
+    Some((live.client.clone(), Arc::downgrade(live)))
+}
+
 impl Drop for Live {
     fn drop(&mut self) {
         self.dispatch.abort();
@@ -86,16 +92,23 @@ impl Line {
 
     /// A client, and the connection that it uses.
     async fn client(&self) -> Result<(PeerClient, Weak<Live>), String> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = &*live
-            && !live.dispatch.is_finished()
-        {
-            return Ok((live.client.clone(), Arc::downgrade(live)));
+        if let Some(live) = usable(&*self.live.lock().await) {
+            return Ok(live);
         }
-        *live = None;
-        let made = self.dial().await.map_err(|why| format!("{}: {why}", self.target.address))?;
-        let made = live.insert(Arc::new(made));
-        Ok((made.client.clone(), Arc::downgrade(made)))
+        // In a task of its own: who sends heartbeats gives up sooner than a distant peer can be dialled, and
+        // the next one is to find the connection.
+        let line = self.clone();
+        let dialling = tokio::spawn(async move {
+            let mut live = line.live.lock().await;
+            if let Some(live) = usable(&live) {
+                return Ok(live);
+            }
+            *live = None;
+            let made = line.dial().await.map_err(|why| format!("{}: {why}", line.target.address))?;
+            let made = live.insert(Arc::new(made));
+            Ok((made.client.clone(), Arc::downgrade(made)))
+        });
+        dialling.await.map_err(|error| error.to_string())?
     }
 
     async fn dial(&self) -> Result<Live, String> {
@@ -112,7 +125,7 @@ impl Line {
         if welcome.node_id != *node_id {
             return Err(format!("is node {}, not node {node_id}", welcome.node_id));
         }
-        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, welcome.limits.frame_bytes_max);
+        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, super::FRAME_BYTES_MAX);
         let new = PeerClient::new(tarpc::client::Config::default(), transport);
         let dispatch = tokio::spawn(async move {
             if let Err(error) = new.dispatch.await {
