@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kv_client::Client;
 
-use crate::{Detour, Launch, Link, Node, Passing, Proxy, Signal};
+use crate::{Detour, Launch, Link, Node, Passing, Process, Proxy, Signal};
 
 /// Numbers of the nodes.
 pub const IDS: std::ops::RangeInclusive<u64> = 1..=3;
@@ -90,6 +90,12 @@ impl Cluster {
     /// Starts a node.
     pub fn launch(&mut self, id: u64) {
         self.launch_all([id]);
+    }
+
+    /// Starts a node and waits for nothing: who kills it then kills its recovery.
+    #[must_use]
+    pub fn spawn(&self, id: u64) -> Process {
+        self.prepare(id).spawn()
     }
 
     fn prepare(&self, id: u64) -> Launch {

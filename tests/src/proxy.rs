@@ -6,15 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::Rng;
 use rustix::net::sockopt::set_socket_linger;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
@@ -159,8 +158,6 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
 
 /// Passes bytes on until both sides have ended, or one has failed, or the connection is reset.
 async fn forward(dialled: TcpStream, shared: &Shared, reset: oneshot::Receiver<()>) {
-    // Whichever way it ends, the other side shall see an end that is not an orderly one; after both sides
-    // have closed in order nothing is left to be reset.
     reset_when_dropped(&dialled);
     tokio::select! {
         // The sender is dropped, never used.
@@ -169,33 +166,39 @@ async fn forward(dialled: TcpStream, shared: &Shared, reset: oneshot::Receiver<(
     }
 }
 
-async fn both_ways(dialled: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn both_ways(mut dialled: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut passing = shared.passing.subscribe();
     wait(&mut passing, Direction::Request).await;
-    let reached = TcpStream::connect(&shared.to).await?;
+    let mut reached = TcpStream::connect(&shared.to).await?;
     reset_when_dropped(&reached);
     for stream in [&dialled, &reached] {
         stream.set_nodelay(true)?;
     }
-    let (from_dialler, to_dialler) = dialled.into_split();
-    let (from_reached, to_reached) = reached.into_split();
+    // Borrowed halves: owned ones end in order when they are dropped.
+    let (from_dialler, to_dialler) = dialled.split();
+    let (from_reached, to_reached) = reached.split();
     let requests = pump(from_dialler, to_reached, passing.clone(), Direction::Request);
     let answers = pump(from_reached, to_dialler, passing, Direction::Answer);
-    tokio::try_join!(requests, answers).map(drop)
+    tokio::try_join!(requests, answers)?;
+    // Both sides have closed in order; what is still on its way to them shall arrive.
+    for stream in [&dialled, &reached] {
+        set_socket_linger(stream, None)?;
+    }
+    Ok(())
 }
 
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     mut passing: watch::Receiver<Passing>,
     direction: Direction,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let got = from.read(&mut buffer).await?;
-        // Also the end is only seen once the link lets it pass.
+        let got = from.read(&mut buffer).await;
+        // Also an end or a reset is only seen once the link lets it pass.
         wait(&mut passing, direction).await;
-        match buffer.get(..got) {
+        match buffer.get(..got?) {
             None | Some([]) => return to.shutdown().await,
             Some(bytes) => to.write_all(bytes).await?,
         }

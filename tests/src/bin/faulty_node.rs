@@ -32,10 +32,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let vfs = FaultVfs::new(Arc::new(RealVfs));
     let steered = vfs.clone();
     std::thread::spawn(move || {
-        if let Err(error) = steer(&steered) {
-            let _ = writeln!(std::io::stderr(), "faulty-node: {error:#}");
-            std::process::exit(2);
-        }
+        let why = steer(&steered).map_or_else(|error| format!("{error:#}"), |()| "the test is gone".into());
+        let _ = writeln!(std::io::stderr(), "faulty-node: {why}");
+        std::process::exit(2);
     });
     let ended = tokio::runtime::Runtime::new()?.block_on(async {
         let shutdown = Shutdown::new();

@@ -9,6 +9,7 @@ mod crash_loop;
 mod import_export;
 mod linearizable;
 mod model;
+mod proxy;
 mod resets;
 mod snapshots;
 mod sync;

@@ -116,7 +116,10 @@ where
         }));
         if options.in_order {
             let mut work = Box::pin(work);
-            if poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await {
+            // Unconstrained: once this task has used up its budget, tokio has the first poll return before
+            // the request is queued, and the next request overtakes it.
+            let mut first = tokio::task::unconstrained(work.as_mut());
+            if poll_fn(|cx| Poll::Ready(Pin::new(&mut first).poll(cx).is_pending())).await {
                 tokio::spawn(work);
             }
         } else {

@@ -1,6 +1,6 @@
 //! A connection to a peer that is made when needed, and again when it is lost.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kv_api::transport::client::connect;
@@ -27,7 +27,7 @@ pub(crate) struct Target {
 pub(crate) struct Line {
     target: Target,
     service: Service,
-    live: Arc<Mutex<Option<Live>>>,
+    live: Arc<Mutex<Option<Arc<Live>>>>,
 }
 
 struct Live {
@@ -35,8 +35,10 @@ struct Live {
     dispatch: JoinHandle<()>,
 }
 
-fn usable(live: &Option<Live>) -> Option<PeerClient> {
-    live.as_ref().filter(|live| !live.dispatch.is_finished()).map(|live| live.client.clone())
+/// A client of this connection, if it has not ended.
+fn usable(live: &Option<Arc<Live>>) -> Option<(PeerClient, Weak<Live>)> {
+    let live = live.as_ref().filter(|live| !live.dispatch.is_finished())?;
+    Some((live.client.clone(), Arc::downgrade(live)))
 }
 
 impl Drop for Live {
@@ -59,16 +61,16 @@ impl Line {
     where
         F: Future<Output = Result<T, tarpc::client::RpcError>>,
     {
-        let client = self.client().await?;
+        let (client, connection) = self.client().await?;
         match tokio::time::timeout(deadline, call(client, context(deadline))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(tarpc::client::RpcError::Server(error))) => Err(error.to_string()),
             Ok(Err(error)) => {
-                self.live.lock().await.take();
+                self.forget(&connection).await;
                 Err(error.to_string())
             }
             Err(_) => {
-                self.live.lock().await.take();
+                self.forget(&connection).await;
                 Err(format!("no answer within {} ms", deadline.as_millis()))
             }
         }
@@ -79,21 +81,32 @@ impl Line {
         self.client().await.map(drop)
     }
 
-    async fn client(&self) -> Result<PeerClient, String> {
-        if let Some(client) = usable(&*self.live.lock().await) {
-            return Ok(client);
+    /// Drops the connection that failed, not a newer one: of many calls that fail with one connection, the
+    /// first may have been repeated on the next before the last has failed.
+    async fn forget(&self, failed: &Weak<Live>) {
+        let mut live = self.live.lock().await;
+        if live.as_ref().is_some_and(|live| Weak::ptr_eq(&Arc::downgrade(live), failed)) {
+            *live = None;
+        }
+    }
+
+    /// A client, and the connection that it uses.
+    async fn client(&self) -> Result<(PeerClient, Weak<Live>), String> {
+        if let Some(live) = usable(&*self.live.lock().await) {
+            return Ok(live);
         }
         // In a task of its own: who sends heartbeats gives up sooner than a distant peer can be dialled, and
         // the next one is to find the connection.
         let line = self.clone();
         let dialling = tokio::spawn(async move {
             let mut live = line.live.lock().await;
-            if let Some(client) = usable(&live) {
-                return Ok(client);
+            if let Some(live) = usable(&live) {
+                return Ok(live);
             }
             *live = None;
             let made = line.dial().await.map_err(|why| format!("{}: {why}", line.target.address))?;
-            Ok(live.insert(made).client.clone())
+            let made = live.insert(Arc::new(made));
+            Ok((made.client.clone(), Arc::downgrade(made)))
         });
         dialling.await.map_err(|error| error.to_string())?
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use kv_client::{CasOutcome, Client, Error, Expect};
 use parking_lot::Mutex;
-use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use tokio::sync::watch;
 
 use super::history::{Call, Outcome, Record, Seen};
@@ -189,10 +189,11 @@ fn key_name(key: usize) -> String {
     format!("key{key}")
 }
 
-/// The value with this number: the number, and bytes that follow from it.
+/// The value with this number: the number, and bytes that follow from it and do not compress.
 fn bytes(number: u64) -> Vec<u8> {
-    let mut bytes = number.to_le_bytes().to_vec();
-    bytes.resize(VALUE_BYTES[number as usize % VALUE_BYTES.len()], number as u8);
+    let mut bytes = vec![0; VALUE_BYTES[number as usize % VALUE_BYTES.len()]];
+    StdRng::seed_from_u64(number).fill_bytes(&mut bytes);
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
     bytes
 }
 

@@ -64,13 +64,15 @@ async fn every_answer_fits_one_order_of_all_calls() {
     block_in_place(|| replicas_are_equal(&cluster));
 }
 
-/// Three nodes that flush and roll segments all the time.
+/// Three nodes that flush, roll segments and purge the log all the time: who was away for a second or two
+/// gets the state, not the log.
 fn small(dir: &Path) -> Cluster {
     Cluster::linked(dir, Path::new(env!("CARGO_BIN_EXE_faulty_node")))
         .setting("engine.memtable_flush_bytes", "64KiB")
-        .setting("engine.log_flush_bytes", "4MiB")
+        .setting("engine.log_flush_bytes", "1MiB")
         .setting("engine.segment_bytes_min", "1MiB")
-        .setting("engine.segment_bytes_max", "4MiB")
+        .setting("engine.segment_bytes_max", "1MiB")
+        .setting("raft.retained_log_bytes", "1MiB")
         .start()
 }
 

@@ -23,6 +23,8 @@ enum Fault {
     KillLeader,
     /// SIGKILL to a follower; it is started again.
     KillFollower,
+    /// SIGKILL to a follower; while it catches up after it was started again, to the leader.
+    KillLeaderOfNewcomer,
     /// SIGKILL to the leader and a follower: there is no quorum until they are started again.
     KillTwo,
     /// SIGKILL to all nodes at once; they are started again.
@@ -51,9 +53,10 @@ enum Fault {
     FailLeader,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::KillLeader,
     Fault::KillFollower,
+    Fault::KillLeaderOfNewcomer,
     Fault::KillTwo,
     Fault::KillAll,
     Fault::StopLeader,
@@ -99,6 +102,11 @@ impl Nemesis<'_> {
         match fault {
             Fault::KillLeader => self.kill(&[leader], 0..2_000).await,
             Fault::KillFollower => self.kill(&[follower], 0..1_000).await,
+            Fault::KillLeaderOfNewcomer => {
+                self.kill(&[follower], 1_000..3_000).await;
+                self.hold(0..500).await;
+                self.kill(&[leader], 0..1_000).await;
+            }
             Fault::KillTwo => self.kill(&[leader, follower], 0..500).await,
             Fault::KillAll => {
                 block_in_place(|| self.cluster.kill_all());
@@ -134,10 +142,15 @@ impl Nemesis<'_> {
         }
     }
 
-    /// Kills these and starts them again a while later.
+    /// Kills these and starts them again a while later; now and then their recovery is killed as well.
     async fn kill(&mut self, ids: &[u64], ms: Range<u64>) {
         block_in_place(|| ids.iter().for_each(|id| self.cluster.kill(*id)));
         self.hold(ms).await;
+        while self.rng.random_ratio(1, 3) {
+            let recovering: Vec<_> = ids.iter().map(|id| self.cluster.spawn(*id)).collect();
+            self.hold(0..100).await;
+            recovering.into_iter().for_each(|process| drop(process.kill()));
+        }
         block_in_place(|| self.cluster.launch_all(ids.iter().copied()));
     }
 
