@@ -84,6 +84,10 @@ pub(super) fn open(
         tracing::info!("cut a write that was never acknowledged: {torn}");
     }
     let log = start_log(environment, &core, &changes, &state, recovered)?;
+    // What is in tables is committed; the log's own mark comes one group later and may have been lost.
+    if let Some(flushed) = *core.flushed.lock() {
+        log.set_committed(flushed.index + 1);
+    }
     // What the manifest does not know was never acknowledged: a file is recorded before anything in it is.
     // Only now, because starting the log has made durable what the manifest was read to say.
     if let Err(error) = remove_orphans(&**vfs, dir, &found) {

@@ -54,7 +54,8 @@ pub type Round = Vec<Fault>;
 /// The faults of a run: those that matter most, then any.
 pub fn plan(rng: &Rng, rounds: u64) -> Vec<Round> {
     let leader = true;
-    let first = [Fault::Power { leader }, Fault::Isolate { leader }, Fault::Election];
+    let power = if rng.one_in(2) { Fault::Power { leader } } else { Fault::PowerAtWrite { leader } };
+    let first = [power, Fault::Isolate { leader }, Fault::Election];
     let some = || (0..rng.range(1..3)).map(|_| any(rng)).collect();
     (0..rounds).map(|round| first.get(round as usize).map_or_else(some, |fault| vec![*fault])).collect()
 }

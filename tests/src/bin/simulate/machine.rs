@@ -30,12 +30,19 @@ struct Timespec {
 }
 
 unsafe extern "C" {
+    fn alarm(seconds: c_uint) -> c_uint;
     fn syscall(number: c_long, ...) -> c_long;
 }
 
 /// Seeds what the process takes for randomness of the system.
 pub fn seed(seed: u64) {
     RANDOM.store(seed, Ordering::Relaxed);
+}
+
+/// Has the kernel end the process after this much real time: a simulation in which time stands still must end, too.
+pub fn end_after(real: Duration) {
+    // SAFETY: takes a number and sets a timer of the process.
+    unsafe { alarm(real.as_secs() as c_uint) };
 }
 
 /// Time since the simulation began.

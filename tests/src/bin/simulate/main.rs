@@ -23,6 +23,7 @@ mod workload;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::Cluster;
 use net::Net;
@@ -32,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use trace::note;
 use workload::{Notes, USERS, User};
 
+/// Real time after which a run has failed; it takes a few seconds.
+const REAL_TIME_MAX: Duration = Duration::from_secs(900);
 /// Times that something goes wrong in a run.
 const ROUNDS: u64 = 5;
 
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         trace::show();
     }
     machine::seed(seed);
+    machine::end_after(REAL_TIME_MAX);
     end_on_panic();
     let runtime = match runtime() {
         Ok(runtime) => runtime,
