@@ -39,8 +39,9 @@ impl StateMachine {
     }
 
     /// O(1): nothing is written or copied.
-    fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
-        let export = self.store.export();
+    async fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        let store = self.store.clone();
+        let export = crate::blocking::run(move || store.export()).await.map_err(io::Error::other)?;
         let meta = SnapshotMeta {
             last_log_id: export.at().map(log_id),
             last_membership: stored_membership(export.membership())?,
@@ -109,7 +110,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
-        self.store.applied().map(|_| self.snapshot()).transpose()
+        match self.store.applied() {
+            Some(_) => self.snapshot().await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -117,7 +121,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
-        self.snapshot()
+        self.snapshot().await
     }
 }
 

@@ -61,24 +61,7 @@ impl Line {
     where
         F: Future<Output = Result<T, tarpc::client::RpcError>>,
     {
-        let (client, connection) = self.client().await?;
-        match tokio::time::timeout(deadline, call(client, context(deadline))).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(tarpc::client::RpcError::Server(error))) => Err(error.to_string()),
-            Ok(Err(error)) => {
-                self.forget(&connection).await;
-                Err(error.to_string())
-            }
-            Err(_) => {
-                self.forget(&connection).await;
-                Err(format!("no answer within {} ms", deadline.as_millis()))
-            }
-        }
-    }
-
-    /// Makes sure that there is a connection.
-    pub(crate) async fn connect(&self) -> Result<(), String> {
-        self.client().await.map(drop)
+        self.connect().await?.call(deadline, call).await
     }
 
     /// Drops the connection that failed, not a newer one: of many calls that fail with one connection, the
@@ -88,6 +71,12 @@ impl Line {
         if live.as_ref().is_some_and(|live| Weak::ptr_eq(&Arc::downgrade(live), failed)) {
             *live = None;
         }
+    }
+
+    /// The connection, made where there is none.
+    pub(crate) async fn connect(&self) -> Result<Connected, String> {
+        let (client, live) = self.client().await?;
+        Ok(Connected { line: self.clone(), client, live })
     }
 
     /// A client, and the connection that it uses.
@@ -133,5 +122,38 @@ impl Line {
             }
         });
         Ok(Live { client: new.client, dispatch })
+    }
+}
+
+/// One connection, and no other after it is lost: for requests that must not overtake each other.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    line: Line,
+    client: PeerClient,
+    live: Weak<Live>,
+}
+
+impl Connected {
+    /// As [`Line::call`], without dialling. The request is queued by the first poll.
+    pub(crate) async fn call<T, F>(
+        &self,
+        deadline: Duration,
+        call: impl FnOnce(PeerClient, tarpc::context::Context) -> F,
+    ) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, tarpc::client::RpcError>>,
+    {
+        match tokio::time::timeout(deadline, call(self.client.clone(), context(deadline))).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(tarpc::client::RpcError::Server(error))) => Err(error.to_string()),
+            Ok(Err(error)) => {
+                self.line.forget(&self.live).await;
+                Err(error.to_string())
+            }
+            Err(_) => {
+                self.line.forget(&self.live).await;
+                Err(format!("no answer within {} ms", deadline.as_millis()))
+            }
+        }
     }
 }

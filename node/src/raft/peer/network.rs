@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 
+use super::line::Connected;
 use super::sending::send;
 use super::wire::{Append, Appended, At, Ballot, SnapshotHead, Transfer, WireEntry};
 use super::{CONTROL, ENTRIES, Line, SNAPSHOTS, Target};
@@ -88,7 +90,8 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        append(self.entries.clone(), option.hard_ttl(), rpc).await
+        let connected = self.entries.connect().await.map_err(unreachable)?;
+        append(&connected, option.hard_ttl(), rpc).await
     }
 
     /// Sends requests without waiting for the answers to those before; answers come in order.
@@ -104,12 +107,11 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         Box::pin(async move {
             // openraft waits out its back-off inside of this stream: who dials before that dials in a loop.
             let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
-            line.connect().await.map_err(unreachable)?;
+            let connected = line.connect().await.map_err(unreachable)?;
             let requests = stream::iter([first]).chain(input);
-            let answers = requests
-                .map(move |rpc| append_in_stream(line.clone(), floor.clone(), rpc))
-                .buffered(PIPELINE);
-            Ok(until_incomplete(answers).boxed())
+            let sent =
+                requests.then(move |rpc| in_order(append_in_stream(connected.clone(), floor.clone(), rpc)));
+            Ok(until_incomplete(sent.buffered(PIPELINE)).boxed())
         })
     }
 
@@ -182,7 +184,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 type StreamAnswer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 async fn append(
-    line: Line,
+    connected: &Connected,
     deadline: Duration,
     rpc: AppendEntriesRequest<TypeConfig>,
 ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
@@ -196,7 +198,7 @@ async fn append(
         committed: rpc.leader_commit.as_ref().map(|id| position(id).into()),
         entries: entries.collect::<io::Result<_>>().map_err(ours)?,
     };
-    let answer = line
+    let answer = connected
         .call(deadline, |peer, context| async move { peer.append(context, request).await })
         .await
         .and_then(|answer| answer)
@@ -211,7 +213,7 @@ async fn append(
 
 /// Sends one request of a pipeline; also says whether all of it was taken.
 async fn append_in_stream(
-    line: Line,
+    connected: Connected,
     floor: Floor,
     rpc: AppendEntriesRequest<TypeConfig>,
 ) -> (StreamAnswer, bool) {
@@ -221,13 +223,26 @@ async fn append_in_stream(
         return (Err(ours("the follower is too far behind: it gets a snapshot")), false);
     }
     let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
-    match append(line, ENTRIES_DEADLINE, rpc).await {
+    match append(&connected, ENTRIES_DEADLINE, rpc).await {
         Ok(answer) => {
             let answer = answer.into_stream_result(previous, last);
             let complete = answer.as_ref().is_ok_and(|taken| *taken == last);
             (Ok(answer), complete)
         }
         Err(error) => (Err(error), false),
+    }
+}
+
+/// Begins a call, and with it queues its request, before the next one is begun: entries that overtake others
+/// are refused as a conflict, which openraft takes for a follower that has lost what it acknowledged.
+/// Unconstrained, because a first poll would else queue nothing once the task has used up its budget.
+async fn in_order<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> BoxFuture<'static, T> {
+    let mut call = Box::pin(tokio::task::unconstrained(call));
+    match futures::poll!(call.as_mut()) {
+        Poll::Ready(done) => Box::pin(std::future::ready(done)),
+        Poll::Pending => call,
     }
 }
 
