@@ -365,18 +365,20 @@ impl RaftNode {
         changed.map(drop).map_err(|error| unavailable(&error))
     }
 
-    /// Hands leadership to the member that has most of the log, if this one leads.
+    /// Hands leadership to the member that has most of the log, among those that answer, if this one leads.
     pub async fn hand_over(&self) {
         let metrics = self.metrics();
-        let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let others = metrics.replication.iter().flatten();
-        let best = others
-            .filter(|(id, matching)| **id != self.node_id && voters.contains(id) && matching.is_some())
-            .max_by_key(|(_, matching)| matching.as_ref().map(|id| id.index()));
-        if metrics.state == ServerState::Leader
-            && let Some((to, _)) = best
-            && let Err(error) = self.transfer_leader(*to).await
-        {
+        if metrics.state != ServerState::Leader {
+            return;
+        }
+        let members = metrics.membership_config.membership();
+        let others = members.voter_ids().filter(|id| *id != self.node_id);
+        let others = others.filter_map(|id| Some((id, members.get_node(&id)?.addr.clone())));
+        let asked = others.map(|(id, addr)| self.status_of(id, addr));
+        let answers = futures::future::join_all(asked).await;
+        let up = answers.into_iter().filter(|status| status.role != Role::Down);
+        let Some(best) = up.max_by_key(|status| status.last_log) else { return };
+        if let Err(error) = self.transfer_leader(best.id).await {
             tracing::warn!(%error, "leadership was not handed over; the others elect a leader themselves");
         }
     }
