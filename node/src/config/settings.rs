@@ -103,7 +103,7 @@ section! {
     election_timeout_ms_max: u64 = 1_000, Kind::millis(20, 600_000);
     /// Log kept for nodes that were away or are slow. One that is further behind gets the whole state
     /// instead. Values that are still current take no extra room by being kept.
-    retained_log_bytes: u64 = GIB, Kind::bytes(MIB, TIB);
+    retained_log_bytes: u64 = GIB, Kind::bytes(64 * KIB, TIB);
 }
 
 impl LimitSettings {

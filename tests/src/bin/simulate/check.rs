@@ -104,3 +104,10 @@ pub fn contents(disks: BTreeMap<Host, Arc<dyn Vfs>>) -> BTreeMap<Host, Option<St
     };
     disks.into_iter().map(hash).collect()
 }
+
+/// Snapshots that were installed on a disk.
+#[expect(clippy::expect_used, reason = "damage is what this is about")]
+pub fn installs(disk: &Arc<dyn Vfs>) -> usize {
+    let manifest = kv_manifest::read(&**disk, Path::new(DATA_DIR)).expect("a manifest that can be read");
+    manifest.change_sets.iter().filter(|recorded| recorded.change_set.cause == "install").count()
+}

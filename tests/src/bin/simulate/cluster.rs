@@ -246,7 +246,7 @@ pub fn address(id: Host) -> String {
     format!("127.0.0.1:{id}")
 }
 
-/// Small files and tables, so that a short run rolls, flushes and compacts.
+/// Small files and tables and little log kept, so that a short run rolls, flushes, compacts and sends snapshots.
 #[expect(clippy::expect_used, reason = "constants")]
 fn settings(id: Host) -> Settings {
     let members: Vec<String> = NODES.iter().map(|id| format!("{id}={}", address(*id))).collect();
@@ -263,6 +263,7 @@ fn settings(id: Host) -> Settings {
         ("KVNODE_ENGINE_SEGMENT_BYTES_MIN", "128KiB"),
         ("KVNODE_ENGINE_SEGMENT_BYTES_MAX", "256KiB"),
         ("KVNODE_ENGINE_TAIL_CACHE_BYTES", "64KiB"),
+        ("KVNODE_RAFT_RETAINED_LOG_BYTES", "128KiB"),
     ];
     let args = Args::parse(flags.map(std::ffi::OsString::from)).expect("flags of kvnode");
     let loaded = load(&args, engine.map(|(name, value)| (name.into(), value.into()))).expect("settings");

@@ -116,7 +116,10 @@ async fn run(seed: u64) {
     check::converge(cluster.running()).await;
     watching.abort();
     note!("everything is read and the same everywhere");
-    check::same_contents(cluster.stop().await);
+    let disks = cluster.stop().await;
+    let snapshots: usize = disks.values().map(check::installs).sum();
+    check::same_contents(disks);
     let notes = notes.lock();
-    println!("acknowledged={} unknown={} reads={}", notes.acknowledged, notes.unknown, notes.reads);
+    let (acknowledged, unknown, reads) = (notes.acknowledged, notes.unknown, notes.reads);
+    println!("acknowledged={acknowledged} unknown={unknown} reads={reads} snapshots={snapshots}");
 }
