@@ -66,6 +66,8 @@ pub struct Manifest {
     numbers: FileNumbers,
     /// Length of the file above which the state is measured again.
     measure_above: u64,
+    /// See [`Manifest::set_rewrite_bytes_min`].
+    rewrite_bytes_min: u64,
     poisoned: Option<String>,
 }
 
@@ -115,6 +117,7 @@ impl Manifest {
             torn: None,
             numbers,
             measure_above: format::REWRITE_BYTES_MIN,
+            rewrite_bytes_min: format::REWRITE_BYTES_MIN,
             poisoned: None,
         })
     }
@@ -146,8 +149,15 @@ impl Manifest {
             torn: scan.torn,
             numbers,
             measure_above: format::REWRITE_BYTES_MIN,
+            rewrite_bytes_min: format::REWRITE_BYTES_MIN,
             poisoned: None,
         })
+    }
+
+    /// A file that is mostly history is rewritten when it is longer than this many bytes. Default 1 MiB.
+    pub fn set_rewrite_bytes_min(&mut self, bytes: u64) {
+        self.rewrite_bytes_min = bytes;
+        self.measure_above = bytes;
     }
 
     /// What the change-sets so far fold to.
@@ -283,7 +293,7 @@ impl Manifest {
             return Ok(false);
         }
         let live = frame_of(&whole_state(&self.state, 0))?.len() as u64;
-        self.measure_above = format::REWRITE_BYTES_MIN.max(format::REWRITE_RATIO.saturating_mul(live));
+        self.measure_above = self.rewrite_bytes_min.max(format::REWRITE_RATIO.saturating_mul(live));
         Ok(self.end > self.measure_above)
     }
 

@@ -53,7 +53,8 @@ pub(super) fn open(
     new: Option<NewStore>,
 ) -> Result<Arc<Store>, StoreError> {
     options.validate().map_err(StoreError::Invalid)?;
-    let manifest = open_manifest(environment, dir, new)?;
+    let mut manifest = open_manifest(environment, dir, new)?;
+    manifest.set_rewrite_bytes_min(options.manifest_rewrite_bytes_min);
     let state = manifest.state().clone();
     let vfs = &environment.vfs;
     let found = cross_check(&**vfs, dir, &state)?;

@@ -1,0 +1,22 @@
+//! Proofs of the engine on disks that lose power, fail and lie: "acknowledged means there".
+//!
+//! - [`crash`]: loss of power at every mutating file operation, and again during recovery;
+//!
+//! What runs on the disk is a [`crash::Subject`]: the engine as a [`node`] drives it, and the [`embedded`]
+//! database. Whoever adds an operation to the engine adds it to their scripts, and to [`REQUIRED`].
+//! `docs/testing.md` says what is promised, under which faults, and how to run it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a proof ends where something is not as it must be"
+)]
+
+pub mod coverage;
+pub mod crash;
+pub mod dice;
+pub mod embedded;
+pub mod node;
+pub mod share;
+pub mod world;
