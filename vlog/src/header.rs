@@ -95,6 +95,20 @@ impl SegmentHeader {
         Self::fields(f, crc).ok_or_else(|| VlogError::corruption(path, 0, "segment header is cut short"))
     }
 
+    /// Refuses a file that holds another segment than it should.
+    pub(crate) fn expect(&self, path: &Path, identity: &SegmentIdentity) -> Result<(), VlogError> {
+        let found = &self.identity;
+        if found == identity {
+            return Ok(());
+        }
+        let what = if found.cluster_id != identity.cluster_id || found.incarnation != identity.incarnation {
+            "belongs to another data directory"
+        } else {
+            "holds another segment than the manifest says"
+        };
+        Err(VlogError::corruption(path, 0, format!("{what}: found {found:?}, expected {identity:?}")))
+    }
+
     fn fields(f: Fields<'_>, crc: u32) -> Option<Self> {
         let identity = SegmentIdentity {
             cluster_id: f.array(16)?,

@@ -108,17 +108,7 @@ impl SegmentScanner {
 
     /// Refuses a file that holds another segment than it should.
     pub fn expect(&self, identity: &SegmentIdentity) -> Result<(), VlogError> {
-        let found = &self.header.identity;
-        if found == identity {
-            return Ok(());
-        }
-        let what = if found.cluster_id != identity.cluster_id || found.incarnation != identity.incarnation {
-            "belongs to another data directory"
-        } else {
-            "holds another segment than the manifest says"
-        };
-        let why = format!("{what}: found {found:?}, expected {identity:?}");
-        Err(VlogError::corruption(self.file.path(), 0, why))
+        self.header.expect(self.file.path(), identity)
     }
 
     /// The next group, or why there is none.

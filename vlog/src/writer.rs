@@ -291,7 +291,7 @@ fn create_segment(
         vfs.sync_dir(dir)?;
     }
     let start = u64::from(SEGMENT_HEADER_BYTES);
-    let reader = SegmentFile::open(vfs, next.path.clone(), start)?;
+    let reader = SegmentFile::open(vfs, next.path.clone(), identity, start)?;
     shared.set_target(next.bytes.max(round_up(start + 1)));
     Ok(Active { identity, path: next.path, file, reader, end: start, previous_crc: crc, number: 0 })
 }
