@@ -1,6 +1,7 @@
 //! Proofs of the engine on disks that lose power, fail and lie: "acknowledged means there".
 //!
 //! - [`crash`]: loss of power at every mutating file operation, and again during recovery;
+//! - [`corruption`]: every bit flipped, every length, sectors and files in the wrong place.
 //!
 //! What runs on the disk is a [`crash::Subject`]: the engine as a [`node`] drives it, and the [`embedded`]
 //! database. Whoever adds an operation to the engine adds it to their scripts, and to [`REQUIRED`].
@@ -13,6 +14,7 @@
     reason = "a proof ends where something is not as it must be"
 )]
 
+pub mod corruption;
 pub mod coverage;
 pub mod crash;
 pub mod dice;

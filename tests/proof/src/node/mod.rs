@@ -15,6 +15,8 @@ use kv_vfs::{DirLock, LockError, MemVfs, Vfs};
 use crate::coverage::Coverage;
 use crate::crash::Subject;
 use crate::world::{Life, dir, options, shared};
+pub use check::contents;
+pub use model::Contents;
 use model::Model;
 
 /// See the module.
