@@ -311,6 +311,13 @@ impl Vlog {
         self.shared.inner.lock().check()
     }
 
+    /// Stops the log for good because its owner has failed, which has told of it: nothing is acknowledged from
+    /// now on, as after a failed write of the log itself.
+    pub fn fail(&self, why: &str) {
+        self.shared.inner.lock().poisoned.get_or_insert_with(|| why.to_string());
+        self.writer.wake();
+    }
+
     /// Tells the log the owner's durable count; it is named on disk within the idle time.
     pub fn note_ledger(&self, number: u64) {
         self.shared.note_ledger(number);

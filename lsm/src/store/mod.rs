@@ -78,11 +78,13 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops the store for good after a failed write of a table or of the manifest, or a failed apply.
+    /// Stops the store for good after a failed write of a table or of the manifest, or a failed apply; and the
+    /// log with it, which must not acknowledge what the store will not take.
     pub(crate) fn poison(&self, error: &StoreError) {
-        let why = error.to_string();
-        self.poisoned.lock().get_or_insert_with(|| why.clone());
+        let why = self.poisoned.lock().get_or_insert_with(|| error.to_string()).clone();
+        // Before anybody who waits hears of it.
         (self.core.options.on_fatal)(&why);
+        self.log.fail(&why);
         self.open_gates();
     }
 
@@ -237,7 +239,8 @@ impl Store {
 
     /// Gives up log entries up to and including `at`, durably. Their values stay.
     pub fn purge(&self, at: Position) -> Result<(), StoreError> {
-        self.shared.changes.commit("purge", vec![Edit::PurgeFloor(to_manifest(at))])?;
+        let floor = vec![Edit::PurgeFloor(to_manifest(at))];
+        self.shared.changes.commit("purge", floor).inspect_err(|error| self.shared.poison(error))?;
         self.shared.log.purge(at);
         Ok(())
     }
