@@ -1,10 +1,12 @@
 //! Proofs of the engine on disks that lose power, fail and lie: "acknowledged means there".
 //!
 //! - [`crash`]: loss of power at every mutating file operation, and again during recovery;
-//! - [`corruption`]: every bit flipped, every length, sectors and files in the wrong place.
+//! - [`corruption`]: every bit flipped, every length, sectors and files in the wrong place;
+//! - [`errors`]: operations that fail, at every place in the engine that does one.
 //!
 //! What runs on the disk is a [`crash::Subject`]: the engine as a [`node`] drives it, and the [`embedded`]
-//! database. Whoever adds an operation to the engine adds it to their scripts, and to [`REQUIRED`].
+//! database. Whoever adds an operation to the engine adds it to their scripts, and to
+//! [`crash::Subject::REQUIRED`].
 //! `docs/testing.md` says what is promised, under which faults, and how to run it.
 #![expect(
     clippy::unwrap_used,
@@ -19,6 +21,8 @@ pub mod coverage;
 pub mod crash;
 pub mod dice;
 pub mod embedded;
+pub mod errors;
+pub mod full;
 pub mod node;
 pub mod share;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_lsm::{Environment, Options};
@@ -43,6 +44,8 @@ pub struct Life<K> {
     clock: Arc<ManualClock>,
     executor: SteppedExecutor,
     known: Mutex<K>,
+    fatal: Arc<AtomicU64>,
+    refused: Mutex<Option<bool>>,
     stage: Mutex<&'static str>,
 }
 
@@ -51,13 +54,36 @@ impl<K> Life<K> {
     pub fn new(known: K) -> Arc<Self> {
         let clock = Arc::new(ManualClock::default());
         let executor = SteppedExecutor::new(clock.clone());
-        Arc::new(Self { clock, executor, known: Mutex::new(known), stage: Mutex::new("open") })
+        let (known, stage) = (Mutex::new(known), Mutex::new("open"));
+        Arc::new(Self { clock, executor, known, fatal: Arc::default(), refused: Mutex::default(), stage })
     }
 
     /// The seams, on this disk.
     pub fn environment(&self, vfs: &Arc<dyn Vfs>) -> Environment {
         let executor = Arc::new(self.executor.clone());
         Environment { vfs: vfs.clone(), clock: self.clock.clone(), executor }
+    }
+
+    /// Options that count how often the process was told to end, from now on.
+    pub fn options(&self) -> Options {
+        let fatal = self.fatal.clone();
+        fatal.store(0, Ordering::SeqCst);
+        Options { on_fatal: Arc::new(move |_| _ = fatal.fetch_add(1, Ordering::SeqCst)), ..options() }
+    }
+
+    /// How often the process was told to end.
+    pub fn fatal(&self) -> u64 {
+        self.fatal.load(Ordering::SeqCst)
+    }
+
+    /// Notes whether a write after an error was refused.
+    pub fn note_refused(&self, refused: bool) {
+        *self.refused.lock() = Some(refused);
+    }
+
+    /// Whether a write after an error was refused; `None`: nothing was open.
+    pub fn refused(&self) -> Option<bool> {
+        *self.refused.lock()
     }
 
     /// What is known.

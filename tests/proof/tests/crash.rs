@@ -14,7 +14,9 @@ use kv_vfs::MemVfs;
 
 fn prove<S: Subject>(subject: S, seeds: &[u64]) -> Figures {
     let coverage = Arc::new(Coverage::default());
-    let figures = enumerate(subject, seeds, Share::QUICK, &coverage);
+    let mut figures = Figures::default();
+    let of_seeds = enumerate(subject, seeds, Share::QUICK, &coverage);
+    of_seeds.iter().for_each(|(_, of_seed)| figures.add(of_seed));
     eprintln!("{}: {figures}; reached:\n{}", S::NAME, coverage.table());
     coverage.require(S::REQUIRED);
     figures

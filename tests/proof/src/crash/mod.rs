@@ -65,12 +65,17 @@ fn second_survival(n: u64) -> Survival {
     }
 }
 
-/// Runs the workloads of these seeds, each crash of the share; returns the figures.
+/// Runs the workloads of these seeds, each crash of the share; returns the figures of each.
 ///
 /// # Panics
 /// Where a crash leaves what it must not, after saying which: the seed, the operation, what survived.
-pub fn enumerate<S: Subject>(subject: S, seeds: &[u64], share: Share, coverage: &Arc<Coverage>) -> Figures {
-    let total = Mutex::new(Figures::default());
+pub fn enumerate<S: Subject>(
+    subject: S,
+    seeds: &[u64],
+    share: Share,
+    coverage: &Arc<Coverage>,
+) -> Vec<(u64, Figures)> {
+    let figures = Mutex::new(Vec::new());
     for_each(seeds, |seed| {
         let run = Arc::new(Enumeration {
             subject,
@@ -81,9 +86,9 @@ pub fn enumerate<S: Subject>(subject: S, seeds: &[u64], share: Share, coverage: 
             failed: AtomicBool::new(false),
         });
         run.whole();
-        total.lock().add(&run.figures.lock());
+        figures.lock().push((*seed, *run.figures.lock()));
     });
-    total.into_inner()
+    figures.into_inner()
 }
 
 struct Enumeration<S> {

@@ -26,7 +26,8 @@ pub trait Subject: Copy + Send + Sync + 'static {
     type Opened;
 
     /// Runs the workload of this seed on an empty disk. Everything is known before it is asked for, and
-    /// acknowledged only once the program has said so.
+    /// acknowledged only once the program has said so. After an error it tries one more write, and notes
+    /// whether that was refused ([`Life::note_refused`]).
     fn run(self, seed: u64, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Self::Known>>) -> Result<(), StoreError>;
 
     /// Opens what is on the disk.

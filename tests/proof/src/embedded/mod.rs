@@ -15,7 +15,7 @@ use kv_vfs::{MemVfs, Vfs};
 
 use crate::coverage::Coverage;
 use crate::crash::{Known, Subject};
-use crate::world::{Life, dir, options, shared};
+use crate::world::{Life, dir, shared};
 pub use check::contents;
 pub use history::{Contents, History};
 
@@ -54,7 +54,7 @@ impl Subject for Embedded {
     }
 
     fn open(self, vfs: &Arc<dyn Vfs>, life: &Arc<Life<History>>) -> Result<Db, StoreError> {
-        Db::open_in(&life.environment(vfs), dir(), options())
+        Db::open_in(&life.environment(vfs), dir(), life.options())
     }
 
     fn compare(self, opened: &Db, life: &Arc<Life<History>>, coverage: &Coverage) {

@@ -30,7 +30,8 @@ pub fn run(seed: u64, vfs: &Arc<dyn Vfs>, life: &Arc<Life<History>>) -> Result<(
                 reopen(vfs, life)?
             }
             step => {
-                Driver { db: &db, life }.step(&step)?;
+                let driver = Driver { db: &db, life };
+                driver.step(&step).inspect_err(|_| driver.after_failure())?;
                 db
             }
         };
@@ -117,6 +118,25 @@ impl Driver<'_> {
             Step::Close | Step::Stop => unreachable!("these take the database"),
         }
         Ok(())
+    }
+
+    /// After a failure another write must be refused, or stay. A refused one must leave nothing: the history
+    /// does not know it. What can be read must be what was written.
+    fn after_failure(&self) {
+        let key = Bytes::from("late");
+        match self.db.put(&key, "late") {
+            Ok(_) => {
+                self.life.known().begin(&[(key, Some("late".into()))]);
+                self.life.known().acknowledge();
+                self.life.note_refused(false);
+            }
+            Err(StoreError::Poisoned { .. }) => self.life.note_refused(true),
+            Err(error) => panic!("not said to be stopped: {error}"),
+        }
+        if let Ok(found) = contents(self.db) {
+            let history = self.life.known();
+            assert!(history.allows(&found), "after a failure: {}", history.explain(&found));
+        }
     }
 
     fn read_back(&self, changes: &[Change]) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use kv_vfs::{DirLock, LockError, MemVfs, Vfs};
 
 use crate::coverage::Coverage;
 use crate::crash::Subject;
-use crate::world::{Life, dir, options, shared};
+use crate::world::{Life, dir, shared};
 pub use check::contents;
 pub use model::Contents;
 use model::Model;
@@ -87,7 +87,7 @@ impl Subject for Node {
             LockError::Held { holder } => StoreError::Invalid(format!("held by {holder}")),
             LockError::Io(error) => error.into(),
         })?;
-        let store = Store::open(&life.environment(vfs), dir(), options(), Some(OURS))?;
+        let store = Store::open(&life.environment(vfs), dir(), life.options(), Some(OURS))?;
         Ok(Opened { store, _lock: lock })
     }
 

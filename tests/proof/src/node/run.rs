@@ -40,6 +40,7 @@ pub fn run(seed: u64, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Model>>) -> Result<(),
             step => {
                 let driver = Driver { store: &opened.store, life };
                 if let Err(error) = driver.step(step) {
+                    driver.after_failure();
                     opened.store.stop();
                     return Err(error);
                 }
@@ -48,6 +49,13 @@ pub fn run(seed: u64, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Model>>) -> Result<(),
         };
     }
     close(opened, life)
+}
+
+fn compare_what_can_be_read(store: &Store, life: &Life<Model>) -> Result<(), StoreError> {
+    let applied = store.applied().map_or(0, |at| at.index + 1);
+    let (found, expected) = (contents(store)?, life.known().log().contents(applied));
+    assert!(found == expected, "after a failure: {}", explain(&found, &expected));
+    Ok(())
 }
 
 fn close(opened: Opened, life: &Life<Model>) -> Result<(), StoreError> {
@@ -126,6 +134,13 @@ impl Driver<'_> {
             Step::Close | Step::Stop | Step::Rewrite => unreachable!("these take the store"),
         }
         Ok(())
+    }
+
+    /// After a failure another write must be refused, or stay; and what can be read must be what was written.
+    fn after_failure(&self) {
+        let _ = compare_what_can_be_read(self.store, self.life);
+        let written = self.append(Payload::Blank).and_then(|()| Ok(self.store.log().wait_durable()?));
+        self.life.note_refused(written.is_err());
     }
 
     fn next_term(&self) -> u64 {
