@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use kv_vfs::{File, IoMode, Vfs};
+use kv_vfs::{File, IoMode, Vfs, planted};
 use parking_lot::RwLock;
 
 use crate::error::VlogError;
@@ -64,7 +64,7 @@ impl SegmentFile {
     /// hold the same keys and versions in the same places, with other values. Not when it is opened: that
     /// would make opening a directory as slow as it has segments.
     fn identify(&self) -> Result<(), VlogError> {
-        if self.identified.load(Ordering::Acquire) {
+        if self.identified.load(Ordering::Acquire) || planted::is("segment not identified") {
             return Ok(());
         }
         let header = SegmentHeader::decode(&self.path, &self.read_any(0, SEGMENT_HEADER_BYTES as usize)?)?;

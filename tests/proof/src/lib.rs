@@ -2,7 +2,8 @@
 //!
 //! - [`crash`]: loss of power at every mutating file operation, and again during recovery;
 //! - [`corruption`]: every bit flipped, every length, sectors and files in the wrong place;
-//! - [`errors`]: operations that fail, at every place in the engine that does one.
+//! - [`errors`]: operations that fail, at every place in the engine that does one;
+//! - [`planted`]: bugs on purpose, for the others to find.
 //!
 //! What runs on the disk is a [`crash::Subject`]: the engine as a [`node`] drives it, and the [`embedded`]
 //! database. Whoever adds an operation to the engine adds it to their scripts, and to
@@ -24,5 +25,6 @@ pub mod embedded;
 pub mod errors;
 pub mod full;
 pub mod node;
+pub mod planted;
 pub mod share;
 pub mod world;

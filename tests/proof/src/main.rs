@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use kv_proof::corruption;
 use kv_proof::full::{Full, Progress};
+use kv_proof::{corruption, errors, planted};
 
 /// Proofs of the engine.
 #[derive(Parser)]
@@ -35,6 +35,21 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         every: u64,
     },
+    /// Fails operations at every place in the engine.
+    Errors {
+        /// Operations of each place, spread over a run.
+        #[arg(long, default_value_t = 20)]
+        per_place: usize,
+    },
+    /// Has the proofs find bugs on purpose. Needs the feature `planted-bugs`.
+    Planted {
+        /// Only those whose name contains this.
+        #[arg(default_value = "")]
+        part: String,
+    },
+    /// Runs quick proofs until one fails: what `planted` runs for each bug.
+    #[command(hide = true)]
+    Proofs,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -49,6 +64,17 @@ fn main() -> anyhow::Result<ExitCode> {
             tally.failures.iter().for_each(|failure| println!("{failure}"));
             tally.failures.is_empty()
         }
+        Command::Errors { per_place } => {
+            let tally = errors::sweep(per_place);
+            println!("{tally}");
+            tally.failures.iter().for_each(|failure| println!("{failure}"));
+            tally.failures.is_empty()
+        }
+        Command::Planted { .. } if !cfg!(feature = "planted-bugs") => {
+            anyhow::bail!("there are no bugs in this build: run it with --features planted-bugs")
+        }
+        Command::Planted { part } => planted::hunt(&part)?,
+        Command::Proofs => planted::run_proofs(),
     };
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::file::Vfs;
+use crate::planted;
 
 /// Makes the directory and those above it, where they are missing, durably: else a power loss may take all
 /// that was acknowledged in it.
@@ -33,14 +34,11 @@ pub fn create_dir(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
 }
 
 fn sync_parent(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
-    if crate::planted::is("parent directory not synced") {
-        return Ok(());
-    }
-    match dir.parent() {
+    planted::unless("name of the data directory not synced", || match dir.parent() {
         Some(parent) if parent.as_os_str().is_empty() => vfs.sync_dir(Path::new(".")),
         Some(parent) => vfs.sync_dir(parent),
         None => Ok(()),
-    }
+    })
 }
 
 #[cfg(test)]

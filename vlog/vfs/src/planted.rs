@@ -25,3 +25,12 @@ pub fn is(name: &str) -> bool {
 pub const fn is(_name: &str) -> bool {
     false
 }
+
+/// Does this, unless leaving it out is the bug of this process.
+///
+/// # Errors
+/// Those of what it does.
+#[inline(always)]
+pub fn unless<E>(name: &str, does: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    if is(name) { Ok(()) } else { does() }
+}
