@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentState, TableMeta};
+use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentKind, SegmentState, TableMeta};
 use serde_json::{Value, json};
 
 use crate::bytes_text;
@@ -80,6 +80,10 @@ pub fn segment_json(segment: &SegmentState) -> Value {
         "file": segment.file,
         "generation": segment.generation,
         "epoch": segment.epoch,
+        "kind": match segment.kind {
+            SegmentKind::Log => "log",
+            SegmentKind::Values => "values",
+        },
         "remapped": segment.remapped,
         "sealed": segment.sealed.as_ref().map(sealed_json),
     })
@@ -112,6 +116,13 @@ pub fn edit_json(edit: &Edit) -> Value {
             ("SealSegment", json!({ "segment": segment, "sealed": sealed_json(info) }))
         }
         Edit::RemapSegment { segment, file } => ("RemapSegment", json!({ "segment": segment, "file": file })),
+        Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes } => (
+            "AddValueSegment",
+            json!({
+                "segment": segment, "file": file, "generation": generation, "epoch": epoch,
+                "end": end, "values": values, "value_bytes": value_bytes,
+            }),
+        ),
         Edit::DropSegment { segment } => ("DropSegment", json!({ "segment": segment })),
         Edit::Flushed { position, membership } => {
             let membership = Base64(membership);
@@ -153,6 +164,9 @@ pub fn edit_text(edit: &Edit) -> String {
             format!("seal segment {segment} at {}: entries {first} to {last}{cut}", info.end)
         }
         Edit::RemapSegment { segment, file } => format!("segment {segment} is in file {file}"),
+        Edit::AddValueSegment { segment, file, values, value_bytes, .. } => {
+            format!("add segment {segment} in file {file}: {values} values of {value_bytes} bytes")
+        }
         Edit::DropSegment { segment } => format!("drop segment {segment}"),
         Edit::Flushed { position, .. } => format!("in tables up to {}", position_text(position)),
         Edit::ReplayFrom { segment } => format!("replay from segment {segment}"),
@@ -188,6 +202,15 @@ mod tests {
             Edit::PurgeFloor(at),
             Edit::NextFile(9),
             Edit::Epoch(9),
+            Edit::AddValueSegment {
+                segment: 1,
+                file: 2,
+                generation: 3,
+                epoch: 4,
+                end: 5,
+                values: 6,
+                value_bytes: 7,
+            },
         ];
         for edit in &edits {
             assert!(edit_json(edit)["edit"].is_string(), "{edit:?}");

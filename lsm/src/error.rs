@@ -26,6 +26,17 @@ pub enum StoreError {
     /// Files that are missing or of a wrong length.
     #[error("{}", advised(.0, true))]
     Damaged(String),
+    /// What a peer sent as its state is not that; nothing of it is used.
+    #[error("a snapshot that was received is wrong: {0}")]
+    Received(String),
+    /// The log cannot be given up so far: it is all there is of some entries.
+    #[error("the log cannot be purged up to entry {index}: in tables is {}", flushed.map_or("nothing".into(), |at| format!("what is up to {at}")))]
+    NotFlushed {
+        /// The entry up to which it was to be purged.
+        index: u64,
+        /// The last entry that is in tables.
+        flushed: Option<u64>,
+    },
     /// An earlier write or sync failed; nothing is acknowledged any more. Open the directory again.
     #[error("stopped after a failed write: {why}")]
     Poisoned {
@@ -48,7 +59,11 @@ impl StoreError {
             StoreError::Manifest(error) => {
                 matches!(error, ManifestError::Corruption { .. } | ManifestError::LostCurrent { .. })
             }
-            StoreError::Invalid(_) | StoreError::Poisoned { .. } | StoreError::Io(_) => false,
+            StoreError::Invalid(_)
+            | StoreError::Received(_)
+            | StoreError::NotFlushed { .. }
+            | StoreError::Poisoned { .. }
+            | StoreError::Io(_) => false,
         }
     }
 }

@@ -143,6 +143,7 @@ impl Input<'_> {
             Kind::PurgeFloor => Edit::PurgeFloor(self.position("the purge floor")?),
             Kind::NextFile => Edit::NextFile(self.number("the next file number")?),
             Kind::Epoch => Edit::Epoch(self.number("the epoch")?),
+            Kind::AddValueSegment => self.added_values()?,
         })
     }
 
@@ -198,10 +199,26 @@ impl Input<'_> {
         Ok(Edit::OpenSegment {
             segment: self.number("an opened segment")?,
             file: self.number("an opened segment's file")?,
-            generation: u32::try_from(self.number("a segment's generation")?)
-                .map_err(|_| malformed("a segment's generation"))?,
+            generation: self.generation()?,
             epoch: self.number("a segment's epoch")?,
         })
+    }
+
+    fn added_values(&mut self) -> Result<Edit, DecodeError> {
+        Ok(Edit::AddValueSegment {
+            segment: self.number("an added segment")?,
+            file: self.number("an added segment's file")?,
+            generation: self.generation()?,
+            epoch: self.number("a segment's epoch")?,
+            end: self.number("a segment's end")?,
+            values: self.number("a segment's values")?,
+            value_bytes: self.number("a segment's value bytes")?,
+        })
+    }
+
+    fn generation(&mut self) -> Result<u32, DecodeError> {
+        let generation = self.number("a segment's generation")?;
+        u32::try_from(generation).map_err(|_| malformed("a segment's generation"))
     }
 
     fn sealed(&mut self) -> Result<SealedInfo, DecodeError> {

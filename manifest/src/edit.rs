@@ -132,6 +132,24 @@ pub enum Edit {
         /// The file that holds its live values and the table from old offsets to new ones.
         file: u64,
     },
+    /// A segment of values alone is there, complete: no log entry is in it, and nothing is appended to it.
+    /// Recorded with the tables that point to it, since nothing else leads to its values.
+    AddValueSegment {
+        /// The logical segment, which pointers name.
+        segment: u64,
+        /// The file that holds it.
+        file: u64,
+        /// How often the file's space was used before.
+        generation: u32,
+        /// The open of the directory ([`Edit::Epoch`]) that wrote it.
+        epoch: u64,
+        /// Bytes of the file that count.
+        end: u64,
+        /// Values stored in it.
+        values: u64,
+        /// Stored bytes of these values.
+        value_bytes: u64,
+    },
     /// The segment is no longer part of the data; its file may go once nobody reads it.
     DropSegment {
         /// The segment, sealed and pointed to by no table.
@@ -146,7 +164,7 @@ pub enum Edit {
     },
     /// Recovery scans from the start of this segment.
     ReplayFrom {
-        /// The segment.
+        /// The segment, one of the log.
         segment: u64,
     },
     /// The Raft log is kept only behind this entry.

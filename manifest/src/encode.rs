@@ -4,7 +4,7 @@ use kv_vfs::varint::{put, put_bytes};
 
 use crate::edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, TableMeta};
 use crate::format::{self, Kind};
-use crate::state::State;
+use crate::state::{SegmentKind, SegmentState, State};
 
 /// The change-set as the payload of a frame.
 #[must_use]
@@ -35,6 +35,11 @@ fn put_edit(out: &mut Vec<u8>, edit: &Edit) {
         Edit::SealSegment { segment, info } => put_sealed(out, *segment, info),
         Edit::RemapSegment { segment, file } => put_kind(out, Kind::RemapSegment, &[*segment, *file]),
         Edit::DropSegment { segment } => put_kind(out, Kind::DropSegment, &[*segment]),
+        Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes } => {
+            let generation = u64::from(*generation);
+            let numbers = [*segment, *file, generation, *epoch, *end, *values, *value_bytes];
+            put_kind(out, Kind::AddValueSegment, &numbers);
+        }
         Edit::Flushed { position, membership } => {
             put_kind(out, Kind::Flushed, &[position.term, position.index]);
             put_bytes(out, membership);
@@ -113,17 +118,7 @@ pub(crate) fn whole_state(state: &State, unix_ms: u64) -> ChangeSet {
     if state.epoch > 0 {
         edits.push(Edit::Epoch(state.epoch));
     }
-    for segment in state.segments.values() {
-        let (id, file) = (segment.segment, segment.file);
-        let (generation, epoch) = (segment.generation, segment.epoch);
-        edits.push(Edit::OpenSegment { segment: id, file, generation, epoch });
-        if let Some(info) = &segment.sealed {
-            edits.push(Edit::SealSegment { segment: id, info: info.clone() });
-        }
-        if segment.remapped {
-            edits.push(Edit::RemapSegment { segment: id, file });
-        }
-    }
+    state.segments.values().for_each(|segment| put_segment(&mut edits, segment));
     edits.extend(state.tables.values().cloned().map(Edit::AddTable));
     if let Some(position) = state.flushed {
         edits.push(Edit::Flushed { position, membership: state.membership.clone() });
@@ -131,6 +126,24 @@ pub(crate) fn whole_state(state: &State, unix_ms: u64) -> ChangeSet {
     edits.extend(state.replay_from.map(|segment| Edit::ReplayFrom { segment }));
     edits.extend(state.purge_floor.map(Edit::PurgeFloor));
     ChangeSet { number: state.number, unix_ms, cause: "rewrite".to_string(), edits }
+}
+
+/// What makes the segment from nothing.
+fn put_segment(edits: &mut Vec<Edit>, from: &SegmentState) {
+    let SegmentState { segment, file, generation, epoch, .. } = *from;
+    match (from.kind, &from.sealed) {
+        (SegmentKind::Log, sealed) => {
+            edits.push(Edit::OpenSegment { segment, file, generation, epoch });
+            edits.extend(sealed.clone().map(|info| Edit::SealSegment { segment, info }));
+        }
+        (SegmentKind::Values, sealed) => {
+            let SealedInfo { end, values, value_bytes, .. } = sealed.clone().unwrap_or_default();
+            edits.push(Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes });
+        }
+    }
+    if from.remapped {
+        edits.push(Edit::RemapSegment { segment, file });
+    }
 }
 
 /// A frame around the payload, with zeros up to where the next one starts; `None` where the payload is

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::edit::{ChangeSet, Edit, LogPosition, SealedInfo, TableMeta};
-use crate::state::{InvalidEdit, SegmentState, State};
+use crate::state::{InvalidEdit, SegmentKind, SegmentState, State};
 use crate::undo::{Undo, Was};
 
 /// A change-set on its way into the state.
@@ -78,6 +78,7 @@ impl<'a> Fold<'a> {
                 }
                 Edit::SealSegment { segment, info } => self.seal_segment(*segment, info)?,
                 Edit::RemapSegment { segment, file } => self.remap_segment(*segment, *file)?,
+                Edit::AddValueSegment { .. } => self.add_value_segment(edit)?,
                 Edit::DropSegment { segment } => self.drop_segment(*segment)?,
                 Edit::Flushed { position, membership } => {
                     forward("the flushed position", self.state.flushed, *position)?;
@@ -134,12 +135,25 @@ impl<'a> Fold<'a> {
         generation: u32,
         epoch: u64,
     ) -> Result<(), InvalidEdit> {
-        if self.state.segments.contains_key(&segment) {
-            return Err(InvalidEdit::KnownSegment { segment });
+        self.new_segment(SegmentState { segment, file, generation, epoch, ..SegmentState::default() })
+    }
+
+    fn add_value_segment(&mut self, edit: &Edit) -> Result<(), InvalidEdit> {
+        let Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes } = *edit
+        else {
+            return Ok(());
+        };
+        let held = SealedInfo { end, values, value_bytes, ..SealedInfo::default() };
+        let (kind, sealed) = (SegmentKind::Values, Some(held));
+        self.new_segment(SegmentState { segment, kind, file, generation, epoch, sealed, remapped: false })
+    }
+
+    fn new_segment(&mut self, new: SegmentState) -> Result<(), InvalidEdit> {
+        if self.state.segments.contains_key(&new.segment) {
+            return Err(InvalidEdit::KnownSegment { segment: new.segment });
         }
-        self.use_file(file, self.whole)?;
-        let opened = SegmentState { segment, file, generation, epoch, sealed: None, remapped: false };
-        self.put_segment(segment, Some(opened));
+        self.use_file(new.file, self.whole)?;
+        self.put_segment(new.segment, Some(new));
         Ok(())
     }
 
@@ -214,10 +228,12 @@ impl<'a> Fold<'a> {
     fn at_the_end(&self) -> Result<(), InvalidEdit> {
         self.tables.iter().filter_map(|id| self.state.tables.get(id)).try_for_each(|t| self.fits(t))?;
         self.segments.iter().try_for_each(|segment| self.stands(*segment))?;
-        if let Some(segment) = self.state.replay_from
-            && !self.state.segments.contains_key(&segment)
-        {
-            return Err(InvalidEdit::UnknownSegment { segment });
+        if let Some(segment) = self.state.replay_from {
+            match self.state.segments.get(&segment).map(|found| found.kind) {
+                Some(SegmentKind::Log) => {}
+                Some(SegmentKind::Values) => return Err(InvalidEdit::ReplayOfValues { segment }),
+                None => return Err(InvalidEdit::UnknownSegment { segment }),
+            }
         }
         let floor = self.state.purge_floor.map_or(0, |position| position.index);
         let flushed = self.state.flushed.map_or(0, |position| position.index);

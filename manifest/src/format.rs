@@ -85,11 +85,13 @@ pub enum Kind {
     NextFile = 12,
     /// [`crate::Edit::Epoch`]
     Epoch = 13,
+    /// [`crate::Edit::AddValueSegment`]
+    AddValueSegment = 14,
 }
 
 impl Kind {
     /// The newest kind this program knows.
-    pub const LAST: u8 = Kind::Epoch as u8;
+    pub const LAST: u8 = Kind::AddValueSegment as u8;
 
     /// The kind stored as this byte, if it is known.
     pub fn from_byte(byte: u8) -> Option<Kind> {
@@ -107,6 +109,7 @@ impl Kind {
             11 => Kind::PurgeFloor,
             12 => Kind::NextFile,
             13 => Kind::Epoch,
+            14 => Kind::AddValueSegment,
             _ => return None,
         })
     }

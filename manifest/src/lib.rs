@@ -42,4 +42,4 @@ pub use inspect::{Reading, Recorded, read};
 pub use log::Manifest;
 pub use numbers::FileNumbers;
 pub use scan::TornTail;
-pub use state::{InvalidEdit, SegmentState, State};
+pub use state::{InvalidEdit, SegmentKind, SegmentState, State};

@@ -6,11 +6,23 @@ use crate::edit::{ChangeSet, Identity, LogPosition, SealedInfo, TableMeta};
 use crate::fold::Fold;
 use crate::index::Index;
 
+/// What a segment is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// A part of the log; recovery may have to read it.
+    #[default]
+    Log,
+    /// Values alone, which only tables lead to. Invariant: sealed, and without log entries.
+    Values,
+}
+
 /// One logical segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentState {
     /// The logical segment, which pointers name.
     pub segment: u64,
+    /// What it is for.
+    pub kind: SegmentKind,
     /// The file that holds it now.
     pub file: u64,
     /// How often the space of the file it was opened in was used before.
@@ -34,7 +46,7 @@ pub struct SegmentState {
 /// 2. Every table points to known segments only; so no segment goes that a table still points to.
 /// 3. Every file number in use is below `next_file`, and belongs to one table, to one segment, or to
 ///    segments that were remapped to it together.
-/// 4. `replay_from` is a known segment; `purge_floor` is not above `flushed`. Neither they, `flushed`,
+/// 4. `replay_from` is a known segment of the log; `purge_floor` is not above `flushed`. Neither they, `flushed`,
 ///    `next_file` nor `epoch` ever go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -68,6 +80,12 @@ impl State {
     /// [`InvalidEdit`]: the first rule that the change-set breaks.
     pub fn apply(&mut self, set: &ChangeSet) -> Result<(), InvalidEdit> {
         Fold::run(self, set).map(drop)
+    }
+
+    /// How many tables point to the segment.
+    #[must_use]
+    pub fn tables_pointing_to(&self, segment: u64) -> u64 {
+        self.index.pointing(segment)
     }
 
     /// Puts a table in or takes it out, and says what was there.
@@ -125,6 +143,8 @@ pub enum InvalidEdit {
     KnownSegment { segment: u64 },
     #[error("segment {segment} is sealed, remapped, dropped or replayed from, but unknown")]
     UnknownSegment { segment: u64 },
+    #[error("segment {segment} is replayed from, but holds no log")]
+    ReplayOfValues { segment: u64 },
     #[error("segment {segment} is sealed a second time")]
     SealedSegment { segment: u64 },
     #[error("segment {segment} is remapped or dropped, but not sealed")]

@@ -4,6 +4,7 @@
 //! [`datadir`] (whose data it is), [`server`] (ties everything together), [`http`] (what operators ask),
 //! [`shutdown`] (how it is asked to stop) and [`exit`] (what it says when it ends).
 
+mod blocking;
 pub mod config;
 pub mod datadir;
 pub mod exit;

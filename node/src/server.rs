@@ -5,80 +5,166 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kv_api::transport::{ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
+use kv_api::transport::{Acceptor, Dialer, ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
 use kv_lsm::{Environment, NewStore, Options, Store, StoreError};
 use kv_manifest::ManifestError;
 use kv_vfs::{RealVfs, SystemClock, ThreadExecutor, Vfs};
-use kv_vlog::{Compression, VlogError};
+use kv_vlog::{Compression, OnFatal, VlogError};
 use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking;
 use crate::config::{Address, Cluster, Settings};
 use crate::datadir::{self, DataDir};
 use crate::exit::{Code, Failure};
 use crate::http::{self, Health};
-use crate::raft::{NodeConfig, RaftNode};
-use crate::service::{self, DiskGuard, Shared};
+use crate::raft::{NodeConfig, RaftNode, peer};
+use crate::service::{self, DiskGuard, Serving, Shared};
 use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
-    run_on(Arc::new(RealVfs), settings, shutdown).await
+    run_in(World::real(Arc::new(RealVfs)), settings, shutdown).await
 }
 
-/// As [`run`], with the data directory on this file system: tests hand in one that fails.
-pub async fn run_on(vfs: Arc<dyn Vfs>, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
+/// As [`run`], in this world: tests hand in a disk that fails and connections that break.
+pub async fn run_in(world: World, settings: Settings, shutdown: Shutdown) -> Result<(), Failure> {
     // Before the listeners: a second node in the same directory shall hear of that, not of a port in use.
-    let dir = datadir::open(&vfs, &settings.data_dir, &settings.listen)?;
+    let dir = datadir::open(&world.environment.vfs, &settings.data_dir, &settings.listen)?;
     let (listener, address) = bind("listen", &settings.listen, &settings).await?;
     let (http_listener, http_address) = bind("http", &settings.http, &settings).await?;
-    let store = open_store(&vfs, &dir, &settings).await?;
-    let config = NodeConfig {
-        node_id: settings.node_id,
-        members: members(&settings, address),
-        cluster_id: store.state().identity.cluster_id,
-        dialer: Arc::new(TcpDialer),
-        heartbeat_ms: settings.raft.heartbeat_ms,
-        election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
-    };
-    let raft = RaftNode::start(&config, store.clone())
-        .await
-        .map_err(|error| Failure::refused(format!("cannot start consensus: {error}")))?;
-    let disk = DiskGuard::new(vfs, dir.path().into(), reserve_bytes(&settings));
-    let shared = Shared::new(raft.clone(), store.clone(), settings.limits.wire(), disk);
-    let housekeeping = tokio::spawn(shared.clone().housekeeping());
+    let node = RunningNode::start(world, dir, &settings, &address.to_string(), listener).await?;
     announce(&format!("ready node={} listen={address} http={http_address}", settings.node_id));
-
-    let stop = CancellationToken::new();
-    let health: Arc<dyn Health> = Arc::new(NodeHealth(shared.clone()));
+    let health: Arc<dyn Health> = Arc::new(NodeHealth(node.shared.clone()));
     let serving_http = tokio::spawn(http::serve(http_listener, health, shutdown.clone()));
-    let serving = tokio::spawn(serve(listener, &settings, &store, shared, stop.clone()));
     shutdown.wait().await;
-    // Another node leads, requests under way are finished, consensus stops, everything is flushed and
-    // sealed.
-    raft.hand_over().await;
-    stop.cancel();
-    for task in [serving, serving_http] {
-        if let Err(error) = task.await {
-            tracing::warn!(%error, "a listener did not stop cleanly");
+    let stopped = node.stop().await;
+    warn_of(serving_http.await);
+    stopped
+}
+
+/// What a node reaches the world through. A simulation puts its own in the place of the real one.
+#[derive(Clone)]
+pub struct World {
+    /// Files, time and background work of the engine.
+    pub environment: Environment,
+    /// Connections to the other nodes.
+    pub dialer: Arc<dyn Dialer>,
+    /// Told that a write has failed: the node must not say another word to anybody.
+    pub on_fatal: OnFatal,
+    /// See [`NodeConfig::resume_term`]; false.
+    pub resume_term: bool,
+}
+
+impl World {
+    /// This file system, the machine's clock, threads and TCP; a failed write ends the process.
+    #[must_use]
+    pub fn real(vfs: Arc<dyn Vfs>) -> Self {
+        let (clock, executor) = (Arc::new(SystemClock::default()), Arc::new(ThreadExecutor));
+        Self {
+            environment: Environment { vfs, clock, executor },
+            dialer: Arc::new(TcpDialer),
+            on_fatal: Arc::new(end_process),
+            resume_term: false,
         }
     }
-    housekeeping.abort();
-    raft.shutdown().await;
-    let closed = tokio::task::spawn_blocking(move || store.close()).await;
-    match closed.map_err(|error| Failure::refused(format!("could not close: {error}")))? {
-        Ok(()) => Ok(()),
-        Err(error) => Err(to_failure(&error)),
+}
+
+/// A node that has recovered and answers.
+#[derive(Debug)]
+pub struct RunningNode {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+    _dir: DataDir,
+}
+
+impl RunningNode {
+    /// Recovers what is in `dir` and answers those who come through `acceptor`. Others reach the sole
+    /// member of a new cluster by `address`.
+    ///
+    /// # Errors
+    /// Damage, a directory of another node, a failed write.
+    pub async fn start(
+        world: World,
+        dir: DataDir,
+        settings: &Settings,
+        address: &str,
+        acceptor: impl Acceptor,
+    ) -> Result<Self, Failure> {
+        let store = open_store(&world, &dir, settings).await?;
+        let config = NodeConfig {
+            node_id: settings.node_id,
+            members: members(settings, address),
+            cluster_id: store.state().identity.cluster_id,
+            dialer: world.dialer,
+            heartbeat_ms: settings.raft.heartbeat_ms,
+            election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
+            retained_log_bytes: settings.raft.retained_log_bytes,
+            resume_term: world.resume_term,
+        };
+        let raft = RaftNode::start(&config, store.clone())
+            .await
+            .map_err(|error| Failure::refused(format!("cannot start consensus: {error}")))?;
+        let disk = DiskGuard::new(world.environment.vfs, dir.path().into(), reserve_bytes(settings));
+        let shared = Shared::new(raft, store, settings.limits.wire(), disk);
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(acceptor, settings, shared.clone(), stop.clone()));
+        let housekeeping = tokio::spawn(shared.clone().housekeeping());
+        Ok(Self { shared, stop, serving, housekeeping, _dir: dir })
+    }
+
+    /// The member of the group and its engine.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Another node leads, requests under way are finished, consensus stops, everything is flushed and
+    /// sealed.
+    ///
+    /// # Errors
+    /// A failed write; what was acknowledged is there nevertheless.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.shared.raft.hand_over().await;
+        self.stop.cancel();
+        warn_of(self.serving.await);
+        self.housekeeping.abort();
+        self.shared.raft.shutdown().await;
+        let store = self.shared.store.clone();
+        let closed = blocking::run(move || store.close()).await;
+        match closed.map_err(|error| Failure::refused(format!("could not close: {error}")))? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(to_failure(&error)),
+        }
+    }
+
+    /// Ends what runs, as far as it can be, and finishes nothing: for a simulated crash.
+    pub async fn abandon(self) {
+        self.serving.abort();
+        self.housekeeping.abort();
+        self.shared.raft.shutdown().await;
+        let store = self.shared.store.clone();
+        let stopped = blocking::run(move || store.stop()).await;
+        warn_of(stopped);
+    }
+}
+
+fn warn_of(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::warn!(%error, "a part of the node did not stop cleanly");
     }
 }
 
 /// The members of a new cluster: those of the list, or this node alone.
-fn members(settings: &Settings, address: SocketAddr) -> BTreeMap<u64, String> {
+fn members(settings: &Settings, address: &str) -> BTreeMap<u64, String> {
     match &settings.initial_cluster {
         Some(cluster) => {
             cluster.members().iter().map(|member| (member.id, member.address.to_string())).collect()
         }
-        None => BTreeMap::from([(settings.node_id, address.to_string())]),
+        None => BTreeMap::from([(settings.node_id, address.into())]),
     }
 }
 
@@ -91,37 +177,35 @@ fn cluster_id(cluster: &Cluster) -> [u8; 16] {
 }
 
 /// Accepts and answers until told to stop; requests under way are finished first.
-fn serve(
-    listener: TcpListener,
+fn serve<A: Acceptor>(
+    acceptor: A,
     settings: &Settings,
-    store: &Store,
     shared: Arc<Shared>,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+) -> impl Future<Output = ()> + Send + use<A> {
     let welcome = Welcome {
-        cluster_id: store.state().identity.cluster_id,
+        cluster_id: shared.store.state().identity.cluster_id,
         node_id: settings.node_id,
         limits: settings.limits.wire(),
     };
     let mut listening = ListenOptions::new(welcome, service::services());
     listening.connections_max = settings.limits.connections_max as usize;
     let budget = u32::try_from(settings.limits.in_flight_bytes_max).unwrap_or(u32::MAX);
-    let options = ServeOptions::new(settings.limits.wire().frame_bytes_max, budget);
-    listen(listener, listening, stop, move |connection| {
-        service::answer(connection, options.clone(), shared.clone())
+    let serving = Serving {
+        clients: ServeOptions::new(settings.limits.wire().frame_bytes_max, budget),
+        peers: peer::serve_options(),
+    };
+    listen(acceptor, listening, stop, move |connection| {
+        service::answer(connection, serving.clone(), shared.clone())
     })
 }
 
-async fn open_store(vfs: &Arc<dyn Vfs>, dir: &DataDir, settings: &Settings) -> Result<Arc<Store>, Failure> {
-    let environment = Environment {
-        vfs: vfs.clone(),
-        clock: Arc::new(SystemClock::default()),
-        executor: Arc::new(ThreadExecutor),
-    };
+async fn open_store(world: &World, dir: &DataDir, settings: &Settings) -> Result<Arc<Store>, Failure> {
+    let environment = world.environment.clone();
     let cluster_id = settings.initial_cluster.as_ref().map_or_else(rand::random, cluster_id);
     let new = NewStore { cluster_id, node_id: settings.node_id, incarnation: rand::random() };
-    let (path, options) = (dir.path().to_path_buf(), engine_options(settings));
-    let opened = tokio::task::spawn_blocking(move || Store::open(&environment, &path, options, Some(new)))
+    let (path, options) = (dir.path().to_path_buf(), engine_options(settings, world.on_fatal.clone()));
+    let opened = blocking::run(move || Store::open(&environment, &path, options, Some(new)))
         .await
         .map_err(|error| Failure::refused(format!("recovery ended early: {error}")))?;
     let store = opened.map_err(|error| to_failure(&error))?;
@@ -137,11 +221,11 @@ async fn open_store(vfs: &Arc<dyn Vfs>, dir: &DataDir, settings: &Settings) -> R
     Ok(store)
 }
 
-fn engine_options(settings: &Settings) -> Options {
+fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
     let engine = &settings.engine;
     let compression = Compression::default();
     Options {
-        on_fatal: Arc::new(end_process),
+        on_fatal,
         separate_bytes_min: engine.separate_values_from_bytes,
         compression: Compression { level: compression.level.filter(|_| engine.compression), ..compression },
         memtable_bytes_max: engine.memtable_flush_bytes,
@@ -197,6 +281,7 @@ impl Health for NodeHealth {
         let status = self.0.raft.own_status();
         let gauges = [
             ("kvnode_raft_term", "Current term.", status.term),
+            ("kvnode_raft_first_log_index", "First entry that the log still holds.", status.first_log),
             ("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log),
             ("kvnode_applied_index", "Last entry applied.", self.0.store.applied().map_or(0, |at| at.index)),
             ("kvnode_log_waiting_bytes", "Appended and not yet durable.", self.0.store.log().waiting_bytes()),

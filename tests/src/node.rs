@@ -51,6 +51,13 @@ impl Launch {
         self
     }
 
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Another flag.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

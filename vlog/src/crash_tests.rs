@@ -192,6 +192,7 @@ impl Life {
             epoch: opened.epoch,
         };
         let input = |(opened, sealed): &(OpenedSegment, Option<SegmentSummary>)| SegmentInput {
+            kind: SegmentKind::Log,
             identity: identity(opened),
             path: path(opened.file),
             sealed: sealed.clone(),

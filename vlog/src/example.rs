@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use kv_vfs::{AlignedBuf, BLOCK};
+use kv_vfs::{AlignedBuf, BLOCK, MemVfs};
 
 use crate::record::{self, Parsed};
 use crate::*;
@@ -59,9 +59,9 @@ fn encode() -> Vec<u8> {
     bytes
 }
 
-/// The bytes of the page's hex block.
-fn example() -> Vec<u8> {
-    let hex = PAGE.split("```hex\n").nth(1).unwrap().split("```").next().unwrap();
+/// The bytes of a hex block of the page, counted from 1.
+fn example(block: usize) -> Vec<u8> {
+    let hex = PAGE.split("```hex\n").nth(block).unwrap().split("```").next().unwrap();
     let mut bytes = Vec::new();
     for word in hex.split_whitespace() {
         match word {
@@ -75,8 +75,8 @@ fn example() -> Vec<u8> {
 
 #[test]
 fn the_worked_example_is_what_the_code_writes_and_reads() {
-    assert_eq!(example(), encode(), "the hex block should be:\n{}", dump(&encode()));
-    let bytes = Bytes::from(example());
+    assert_eq!(example(1), encode(), "the hex block should be:\n{}", dump(&encode()));
+    let bytes = Bytes::from(example(1));
     let header = SegmentHeader::decode(Path::new("00000005.seg"), &bytes).unwrap();
     assert_eq!(header.identity, identity());
     let group = GroupHeader::decode(&bytes[BLOCK..]).unwrap();
@@ -84,6 +84,35 @@ fn the_worked_example_is_what_the_code_writes_and_reads() {
     let record = bytes.slice(BLOCK + format::GROUP_HEADER_BYTES as usize..);
     let Parsed::Entry(found, _) = record::parse(&record).unwrap().0 else { panic!("no entry") };
     assert_eq!(found, entry());
+}
+
+/// Writes the segment of values of the page's second example.
+fn written_values() -> (MemVfs, SegmentInput) {
+    let (vfs, path) = (MemVfs::new(), Path::new("/00000006.seg"));
+    let identity = SegmentIdentity { segment: 2, file: 6, ..identity() };
+    let mut writer = ValueSegmentWriter::create(&vfs, path.into(), identity, 2, 1 << 20).unwrap();
+    for (key, seq, value) in [("a", 3 << 16, "left"), ("b", 2 << 16, "right")] {
+        let value = StoredValue::new(key.as_bytes(), Bytes::from(value), &Compression::default());
+        writer.add(key.as_bytes(), seq, &value).unwrap();
+    }
+    let sealed = Some(writer.finish().unwrap());
+    (vfs, SegmentInput { kind: SegmentKind::Values, identity, path: path.into(), sealed })
+}
+
+#[test]
+fn the_worked_example_of_values_is_what_the_code_writes_and_reads() {
+    let (vfs, input) = written_values();
+    let bytes = vfs.read_file(&input.path).unwrap();
+    assert!(example(2) == bytes, "the hex block should be:\n{}", dump(&bytes));
+    let mut met = Vec::new();
+    let walked = walk_segment(&vfs, &input, &mut |found| {
+        let [(_, _, Record::Values(values))] = &found.records[..] else { panic!("{found:?}") };
+        met.extend(values.iter().map(|v| (v.key.clone(), v.seq, v.value.decode().unwrap())));
+    });
+    walked.unwrap();
+    let expected = [("a", 196_608, "left"), ("b", 131_072, "right")];
+    let expected = expected.map(|(key, seq, value)| (Bytes::from(key), seq, Bytes::from(value)));
+    assert_eq!(met, expected);
 }
 
 fn dump(bytes: &[u8]) -> String {

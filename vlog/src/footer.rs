@@ -131,6 +131,10 @@ impl Tally {
         match record {
             Record::Entry(entry, _) => {
                 self.truncate(entry.at.index);
+                if entry.at.index > self.first_index.saturating_add(self.entries.len() as u64) {
+                    // What was before lies below a purge floor that jumped ahead; nobody looks it up.
+                    self.entries.clear();
+                }
                 if self.entries.is_empty() {
                     self.first_index = entry.at.index;
                 }
@@ -141,7 +145,7 @@ impl Tally {
                 }
             }
             Record::Truncate(next) => self.truncate(*next),
-            Record::Vote(_) | Record::Footer => {}
+            Record::Vote(_) | Record::Footer | Record::Values(_) => {}
         }
     }
 

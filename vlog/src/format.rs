@@ -36,6 +36,8 @@ pub mod kind {
     pub const TRUNCATE: u8 = 3;
     /// Index of a sealed segment; alone in the last group.
     pub const FOOTER: u8 = 4;
+    /// Value records without entries; what value segments hold.
+    pub const VALUES: u8 = 5;
 }
 
 /// Payload kinds of an entry.

@@ -34,14 +34,15 @@ struct SegmentEntries {
     value_bytes: u64,
 }
 
-/// The log's entries, by index. Invariants: entries are consecutive; `last` is the last of them; an index
-/// belongs to the newest segment whose first entry is not beyond it.
+/// The log's entries, by index. Invariants: entries above the purge floor are consecutive; `last` is the
+/// last of them; an index belongs to the newest segment whose first entry is not beyond it. Below the floor
+/// entries may be missing: a snapshot stands in for them, and what was before it is not read any more.
 #[derive(Debug, Default)]
 pub(crate) struct LogIndex {
     segments: BTreeMap<u64, SegmentEntries>,
     /// First index -> segment, for segments that hold entries.
     by_first: BTreeMap<u64, u64>,
-    /// First index -> term, for each run of entries of one term.
+    /// First index -> term, for each run of entries of one term. The floor itself always has its term.
     terms: BTreeMap<u64, u64>,
     last: Option<Position>,
     purged: Option<Position>,
@@ -99,6 +100,13 @@ impl LogIndex {
             self.terms.insert(index, term);
         }
         let held = self.segments.entry(segment).or_default();
+        if held.count > 0 && index > held.first + held.count {
+            // Behind a floor that jumped ahead: nobody asks for what is before the hole, and offsets are
+            // found by counting.
+            self.by_first.remove(&held.first);
+            held.count = 0;
+            held.offsets = None;
+        }
         if held.count == 0 {
             held.first = index;
             self.by_first.insert(index, segment);
@@ -143,15 +151,64 @@ impl LogIndex {
 
     /// Gives up the entries up to and including `at`.
     pub(crate) fn purge(&mut self, at: Position) {
-        self.purged = self.purged.max(Some(at));
+        if self.purged.is_some_and(|purged| purged.index >= at.index) {
+            return;
+        }
+        self.purged = Some(at);
         if self.last.is_some_and(|last| last.index <= at.index) {
             self.last = None;
         }
+        let newest = self.segments.keys().next_back().copied();
+        // The newest one stays: entries are still added to it, and its seal says all that it holds.
+        self.segments.retain(|segment, held| {
+            Some(*segment) == newest || (held.count > 0 && held.first + held.count > at.index + 1)
+        });
+        self.by_first.retain(|_, segment| self.segments.contains_key(segment));
+        self.forget_terms(at);
     }
 
-    /// Where an entry lies, if the log holds it.
+    /// Keeps the terms of what is held, and that of the floor.
+    fn forget_terms(&mut self, floor: Position) {
+        let held = self.by_first.keys().next().copied().unwrap_or(floor.index).min(floor.index);
+        if let Some(first) = self.terms.range(..=held).next_back().map(|(first, _)| *first) {
+            self.terms = self.terms.split_off(&first);
+        }
+        if self.term_of(floor.index) != Some(floor.term) {
+            self.terms.insert(floor.index, floor.term);
+            // What follows may have begun the run when the floor was not known, in recovery.
+            if self.terms.get(&(floor.index + 1)) == Some(&floor.term) {
+                self.terms.remove(&(floor.index + 1));
+            }
+        }
+    }
+
+    /// The last entry of the newest segment that ends at `index_max` or before, lies above the floor, and
+    /// behind which segments of `bytes` bytes follow; `open` is still written and ends nowhere.
+    pub(crate) fn boundary(
+        &self,
+        open: u64,
+        index_max: u64,
+        bytes: u64,
+        bytes_of: impl Fn(u64) -> u64,
+    ) -> Option<Position> {
+        let mut behind = 0u64;
+        for (first, segment) in self.by_first.iter().rev() {
+            let count = self.segments.get(segment).map_or(0, |held| held.count);
+            let last = (first + count).saturating_sub(1);
+            if self.purged.is_some_and(|purged| last <= purged.index) {
+                return None;
+            }
+            if *segment != open && count > 0 && behind >= bytes && last <= index_max {
+                return Some(Position { term: self.term_of(last)?, index: last });
+            }
+            behind += bytes_of(*segment);
+        }
+        None
+    }
+
+    /// Where an entry lies, if the log holds it and has not given it up.
     pub(crate) fn place(&self, index: u64) -> Option<Place> {
-        if index >= self.next_index() {
+        if index >= self.next_index() || self.purged.is_some_and(|purged| index <= purged.index) {
             return None;
         }
         let (first, segment) = self.by_first.range(..=index).next_back()?;
@@ -271,6 +328,54 @@ mod tests {
         assert_eq!(log.place(18), Some(Place::InSealed(2, 2)));
         assert_eq!(log.place(15), Some(Place::InSealed(1, 15)));
         assert_eq!((log.term_of(17), log.term_of(18), log.term_of(15)), (Some(3), Some(3), Some(1)));
+    }
+
+    #[test]
+    fn a_purge_forgets_what_lies_wholly_below() {
+        let mut log = sample();
+        log.purge(Position { term: 1, index: 4 });
+        assert_eq!((log.first_readable(), log.place(5)), (5, Some(Place::At(1, 105))));
+        assert_eq!(log.summary(1, 9, false).terms, vec![Position { term: 1, index: 0 }]);
+        log.purge(Position { term: 2, index: 11 });
+        assert_eq!((log.segments.len(), log.by_first.len()), (1, 1));
+        assert_eq!(log.term_starts(11, 14), vec![Position { term: 2, index: 11 }]);
+        assert_eq!(log.summary(2, 9, false).first_index, Some(10));
+        log.purge(Position { term: 1, index: 4 });
+        assert_eq!(log.purged(), Some(Position { term: 2, index: 11 }), "a floor does not go back");
+    }
+
+    #[test]
+    fn the_floor_may_jump_beyond_the_end() {
+        let mut log = sample();
+        let floor = Position { term: 4, index: 99 };
+        log.purge(floor);
+        assert_eq!((log.last(), log.next_index(), log.place(12)), (Some(floor), 100, None));
+        assert_eq!((log.first_readable(), log.term_of(99)), (100, Some(4)));
+        assert_eq!(log.summary(2, 9, false).terms, vec![Position { term: 2, index: 10 }]);
+        log.push(2, 500, &blank(4, 100));
+        log.push(2, 501, &blank(5, 101));
+        assert_eq!((log.place(101), log.offsets(2)), (Some(Place::At(2, 501)), &[500, 501][..]));
+        assert_eq!(log.term_starts(99, 101), vec![floor, Position { term: 5, index: 101 }]);
+        let summary = log.summary(2, 9, false);
+        assert_eq!((summary.first_index, summary.last_index), (Some(100), Some(101)));
+        log.truncate(100);
+        assert_eq!((log.last(), log.place(100)), (Some(floor), None));
+    }
+
+    #[test]
+    fn a_boundary_is_the_end_of_a_segment() {
+        let mut log = sample();
+        log.open(3);
+        let boundary = |log: &LogIndex, max, bytes| log.boundary(3, max, bytes, |_| 100).map(|at| at.index);
+        assert_eq!(boundary(&log, 99, 0), Some(14));
+        assert_eq!(
+            (boundary(&log, 13, 0), boundary(&log, 99, 1), boundary(&log, 99, 101)),
+            (Some(9), Some(9), None)
+        );
+        log.push(3, 1, &blank(2, 15));
+        assert_eq!((boundary(&log, 99, 100), boundary(&log, 99, 101)), (Some(14), Some(9)));
+        log.purge(Position { term: 1, index: 9 });
+        assert_eq!((boundary(&log, 99, 100), boundary(&log, 99, 101)), (Some(14), None));
     }
 
     #[test]

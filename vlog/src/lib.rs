@@ -25,6 +25,7 @@ mod header;
 mod index;
 mod ledger;
 mod log;
+mod lookup;
 mod read;
 mod record;
 mod recover;
@@ -33,6 +34,7 @@ mod state;
 mod tail;
 mod types;
 mod value;
+mod values;
 mod writer;
 
 #[cfg(test)]
@@ -40,7 +42,11 @@ mod crash_tests;
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod floor_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod values_tests;
 
 pub use error::VlogError;
 pub use footer::SegmentSummary;
@@ -49,7 +55,8 @@ pub use header::{LogEnd, SegmentHeader, SegmentIdentity};
 pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
 pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
 pub use read::SegmentFiles;
-pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, ledger_number, recover};
+pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, SegmentKind, ledger_number, recover};
 pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
-pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, Vote, seq_of};
+pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};
+pub use values::ValueSegmentWriter;

@@ -1,13 +1,11 @@
 //! The log: append, marks, reads. What is appended has its place, and can be read, at once.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kv_vfs::{Clock, Executor, Gate, IoMode, Vfs, Wake, planted};
 use parking_lot::Mutex;
 
@@ -15,16 +13,16 @@ use crate::error::VlogError;
 use crate::format::{
     GROUP_BYTES_MAX, GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up,
 };
-use crate::index::{LogIndex, Place};
+use crate::header::SegmentIdentity;
+use crate::index::Place;
 use crate::ledger::Ledger;
 use crate::read::{SegmentFile, SegmentFiles};
 use crate::record::entry_bytes;
-use crate::recover::{Recovered, SegmentInput};
-use crate::scan::{Record, ScanEnd, SegmentScanner};
+use crate::recover::{Recovered, SegmentInput, SegmentKind};
 use crate::state::{Closing, Draft, Inner, Pending, Shared};
-use crate::tail::{Cached, TailCache};
-use crate::types::{Entry, Op, OpValue, Pointer, Position, Vote};
-use crate::value::StoredValue;
+use crate::tail::TailCache;
+use crate::types::{Entry, Position, Vote};
+use crate::values::ValueSegmentWriter;
 use crate::writer::Writer;
 
 /// Told when a record is durable, or that it never will be; from the writer's thread, in log order.
@@ -84,14 +82,14 @@ pub struct LogState {
 
 /// The log of one node. See the crate's documentation for its invariants.
 pub struct Vlog {
-    shared: Arc<Shared>,
-    vfs: Arc<dyn Vfs>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) vfs: Arc<dyn Vfs>,
     executor: Arc<dyn Executor>,
     writer: Arc<dyn Wake>,
     /// Segments without a footer, sealed by recovery.
-    cut: BTreeSet<u64>,
+    pub(crate) cut: BTreeSet<u64>,
     /// Offsets of the entries of the cut segment that was scanned last.
-    scanned: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
+    pub(crate) scanned: Mutex<Option<(u64, Arc<Vec<u32>>)>>,
 }
 
 impl Vlog {
@@ -109,7 +107,7 @@ impl Vlog {
         let is_cut = |segment: &&SegmentInput| recovered.summary_of(segment).is_some_and(|s| s.cut);
         let cut = recovered.segments.iter().filter(is_cut).map(|s| s.identity.segment).collect();
         let Recovered { end, sealed, mut index, segments, durable, .. } = recovered;
-        let first = segments.last().map_or(1, |segment| segment.identity.segment + 1);
+        let first = segments.iter().map(|segment| segment.identity.segment + 1).max().unwrap_or(1);
         index.open(first);
         let next = index.next_index();
         let shared = Arc::new(Shared {
@@ -124,6 +122,7 @@ impl Vlog {
                 writing_voids: None,
                 waiting_bytes: 0,
                 target: 0,
+                next_segment: first + 1,
                 poisoned: None,
                 closing: None,
                 room: Vec::new(),
@@ -214,9 +213,56 @@ impl Vlog {
         inner.committed_next = inner.committed_next.max(next);
     }
 
-    /// Gives up the entries up to and including `at`; the owner makes it durable.
+    /// Gives up the entries up to and including `at`, which the owner has made durable already: groups
+    /// written from now on may follow a hole. `at` may lie beyond the last entry; the next one then follows
+    /// it.
     pub fn purge(&self, at: Position) {
-        self.shared.inner.lock().index.purge(at);
+        self.shared.inner.lock().purge(at);
+    }
+
+    /// The last entry of a complete segment, at or below `index_max`, up to which the log could be purged
+    /// so that `keep_bytes` of it stay. The newest such; `None` where there is none above the floor.
+    #[must_use]
+    pub fn purge_boundary(&self, index_max: u64, keep_bytes: u64) -> Option<Position> {
+        let inner = self.shared.inner.lock();
+        let bytes_of = |segment| self.written(segment).unwrap_or_default();
+        inner.index.boundary(inner.open.segment, index_max, keep_bytes, bytes_of)
+    }
+
+    /// A number for a segment of values. Never given again by this log; one that is never recorded leaves a
+    /// gap.
+    #[must_use]
+    pub fn reserve_segment(&self) -> u64 {
+        self.shared.inner.lock().take_segment()
+    }
+
+    /// Begins a segment of values in a new file. Nothing reads it before [`Vlog::add_values`].
+    pub fn write_values(&self, file: u64, path: PathBuf) -> Result<ValueSegmentWriter, VlogError> {
+        let options = &self.shared.options;
+        let identity = SegmentIdentity {
+            cluster_id: options.cluster_id,
+            incarnation: options.incarnation,
+            group_id: options.group_id,
+            segment: self.reserve_segment(),
+            file,
+            generation: 0,
+            epoch: options.epoch,
+        };
+        let ledger_number = self.shared.ledger_number();
+        ValueSegmentWriter::create(&*self.vfs, path, identity, ledger_number, options.group_bytes_max)
+    }
+
+    /// Lets reads find a segment of values, complete and durable, that ends at `end`.
+    pub fn add_values(&self, identity: SegmentIdentity, path: PathBuf, end: u64) -> Result<(), VlogError> {
+        let file = SegmentFile::open(&*self.vfs, path, identity, end)?;
+        self.shared.files.insert(identity.segment, file, SegmentKind::Values);
+        Ok(())
+    }
+
+    /// Lets go of a segment that the owner has dropped: no pointer and no entry above the floor leads to it.
+    /// Its file is closed when the reads under way are done.
+    pub fn forget_segment(&self, segment: u64) {
+        self.shared.files.remove(segment);
     }
 
     /// Entries below this index are known to be committed.
@@ -343,172 +389,6 @@ impl Vlog {
         self.writer.wake();
         self.writer.join();
         self.shared.outcome()
-    }
-
-    /// Entries of `range` from its start, until they hold `bytes_max` bytes: at least one, if the log
-    /// holds the first. With `values`, as they were appended; else as apply wants them, large values as
-    /// pointers. Stops at the end of the log; [`VlogError::Purged`] if the start is below it.
-    pub fn entries(&self, range: Range<u64>, bytes_max: u64, values: bool) -> Result<Vec<Entry>, VlogError> {
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        for index in range {
-            if !entries.is_empty() && bytes >= bytes_max {
-                break;
-            }
-            let Some(cached) = self.entry(index)? else { break };
-            bytes += u64::from(cached.bytes);
-            entries.push(self.seen(&cached, values));
-        }
-        Ok(entries)
-    }
-
-    /// As [`Vlog::entries`], but from memory alone: `None` where the disk would have to be read.
-    #[must_use]
-    pub fn cached_entries(&self, range: Range<u64>, bytes_max: u64, values: bool) -> Option<Vec<Entry>> {
-        let inner = self.shared.inner.lock();
-        let end = range.end.min(inner.index.next_index());
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        for index in range.start..end {
-            if !entries.is_empty() && bytes >= bytes_max {
-                break;
-            }
-            let cached = inner.tail.get(index)?;
-            bytes += u64::from(cached.bytes);
-            entries.push(self.seen(cached, values));
-        }
-        Some(entries)
-    }
-
-    fn seen(&self, cached: &Cached, values: bool) -> Entry {
-        if values { cached.entry.clone() } else { cached.pointers(self.shared.options.inline_below) }
-    }
-
-    fn entry(&self, index: u64) -> Result<Option<Arc<Cached>>, VlogError> {
-        let place = {
-            let inner = self.shared.inner.lock();
-            if let Some(cached) = inner.tail.get(index) {
-                return Ok(Some(cached.clone()));
-            }
-            if index < inner.index.first_readable() {
-                return Err(VlogError::Purged { index });
-            }
-            match inner.index.place(index) {
-                Some(place) => place,
-                None => return Ok(None),
-            }
-        };
-        let (segment, offset) = match place {
-            Place::At(segment, offset) => (segment, offset),
-            Place::InSealed(segment, number) => (segment, self.sealed_offset(segment, number)?),
-        };
-        let file = self.file(segment)?;
-        let (entry, bytes) = file.entry(offset)?;
-        if entry.at.index != index {
-            let why = format!("misdirected read: entry {} where {index} should be", entry.at.index);
-            return Err(file.corruption(u64::from(offset), why));
-        }
-        Ok(Some(Arc::new(Cached { entry, segment, offset, bytes })))
-    }
-
-    fn sealed_offset(&self, segment: u64, number: u32) -> Result<u32, VlogError> {
-        let file = self.file(segment)?;
-        // The footer of a sealed segment begins where its groups end.
-        let end = file.written();
-        if !self.cut.contains(&segment) {
-            return file.footer_offset(end, number);
-        }
-        let offsets = self.scan_offsets(segment, &file, end)?;
-        let missing = || file.corruption(end, "the cut segment does not hold the entry");
-        offsets.get(number as usize).copied().ok_or_else(missing)
-    }
-
-    /// Entry offsets of a cut segment, which has no footer; remembers those of the last one asked for.
-    fn scan_offsets(&self, segment: u64, file: &SegmentFile, end: u64) -> Result<Arc<Vec<u32>>, VlogError> {
-        let mut scanned = self.scanned.lock();
-        if let Some((of, offsets)) = &*scanned
-            && *of == segment
-        {
-            return Ok(offsets.clone());
-        }
-        let mut index = LogIndex::default();
-        index.open(segment);
-        let mut scanner = SegmentScanner::open(&*self.vfs, &file.path, Some(end))?;
-        loop {
-            match scanner.next_group()? {
-                Ok(found) => {
-                    for (offset, _, record) in found.records {
-                        match record {
-                            Record::Entry(entry, _) => index.push(segment, offset, &entry),
-                            Record::Truncate(next) => index.truncate(next),
-                            Record::Vote(_) | Record::Footer => {}
-                        }
-                    }
-                }
-                Err(ScanEnd::Complete { .. }) => break,
-                Err(ScanEnd::Broken { offset, why }) => return Err(file.corruption(offset, why)),
-            }
-        }
-        let offsets = Arc::new(index.offsets(segment).to_vec());
-        *scanned = Some((segment, offsets.clone()));
-        Ok(offsets)
-    }
-
-    fn file(&self, segment: u64) -> Result<Arc<SegmentFile>, VlogError> {
-        self.shared.files.expect(segment)
-    }
-
-    /// The value that a pointer names, as stored; fails unless the record holds this key and version.
-    pub fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<StoredValue, VlogError> {
-        match self.unwritten(pointer)? {
-            Some(value) => Ok(value),
-            None => self.file(pointer.segment)?.value(pointer, key, seq),
-        }
-    }
-
-    /// A part of a value, uncompressed; `range` lies within the value. Reads only the chunks it touches.
-    pub fn value_range(
-        &self,
-        pointer: Pointer,
-        key: &[u8],
-        seq: u64,
-        range: Range<u64>,
-    ) -> Result<Bytes, VlogError> {
-        let file = self.file(pointer.segment);
-        if self.unwritten(pointer)?.is_none()
-            && let Some(part) = file?.value_range(pointer, key, seq, range.clone())?
-        {
-            return Ok(part);
-        }
-        let whole = self.decoded(pointer, key, seq)?;
-        let end = (range.end as usize).min(whole.len());
-        Ok(whole.slice((range.start as usize).min(end)..end))
-    }
-
-    /// The value that a pointer names, uncompressed.
-    pub fn decoded(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<Bytes, VlogError> {
-        self.value(pointer, key, seq)?.decode().map_err(|why| VlogError::Corruption {
-            file: format!("segment {}", pointer.segment),
-            offset: u64::from(pointer.offset),
-            why,
-        })
-    }
-
-    /// A value that is applied but not yet written: only in memory.
-    fn unwritten(&self, pointer: Pointer) -> Result<Option<StoredValue>, VlogError> {
-        let end = u64::from(pointer.offset) + u64::from(pointer.length);
-        let written = |file: Option<Arc<SegmentFile>>| file.is_some_and(|file| end <= file.written());
-        if written(self.shared.files.get(pointer.segment)) {
-            return Ok(None);
-        }
-        match self.shared.inner.lock().tail.find(pointer) {
-            Some(Op::Put { value: OpValue::Full(value), .. }) => Ok(Some(value)),
-            // Written and let go between the two looks.
-            _ if written(self.shared.files.get(pointer.segment)) => Ok(None),
-            _ => Err(VlogError::Corruption {
-                file: format!("segment {}", pointer.segment),
-                offset: u64::from(pointer.offset),
-                why: "a pointer names bytes beyond the segment's end".into(),
-            }),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES, SE
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, OpHeader, Parsed};
-use crate::recover::Recovered;
+use crate::recover::{Recovered, SegmentKind};
 use crate::types::{Entry, Op, OpValue, Pointer};
 use crate::value::{Codec, StoredValue, chunk_head_len, parse_chunks, value_crc};
 
@@ -190,6 +190,8 @@ impl SegmentFile {
 #[derive(Debug, Default)]
 pub struct SegmentFiles {
     files: RwLock<BTreeMap<u64, Arc<SegmentFile>>>,
+    /// The newest segment of the log; 0: none.
+    newest: AtomicU64,
 }
 
 impl SegmentFiles {
@@ -199,7 +201,7 @@ impl SegmentFiles {
         for segment in &recovered.segments {
             if let Some(summary) = recovered.summary_of(segment) {
                 let file = SegmentFile::open(vfs, segment.path.clone(), segment.identity, summary.end)?;
-                files.insert(segment.identity.segment, file);
+                files.insert(segment.identity.segment, file, segment.kind);
             }
         }
         Ok(files)
@@ -220,16 +222,23 @@ impl SegmentFiles {
         })
     }
 
-    pub(crate) fn insert(&self, segment: u64, file: Arc<SegmentFile>) {
+    pub(crate) fn insert(&self, segment: u64, file: Arc<SegmentFile>, kind: SegmentKind) {
         self.files.write().insert(segment, file);
+        if kind == SegmentKind::Log {
+            self.newest.fetch_max(segment, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn remove(&self, segment: u64) {
+        self.files.write().remove(&segment);
     }
 
     pub(crate) fn get(&self, segment: u64) -> Option<Arc<SegmentFile>> {
         self.files.read().get(&segment).cloned()
     }
 
-    /// The newest segment that is recorded; 0: none.
+    /// The newest segment of the log that is recorded; 0: none.
     pub(crate) fn newest(&self) -> u64 {
-        self.files.read().keys().next_back().copied().unwrap_or_default()
+        self.newest.load(Ordering::Acquire)
     }
 }

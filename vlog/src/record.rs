@@ -9,7 +9,7 @@ use kv_vfs::AlignedBuf;
 use crate::field::{Fields, FieldsMut};
 use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES, RECORD_HEADER_BYTES, kind, op, payload};
 use crate::header::{decode_vote, encode_vote};
-use crate::types::{Entry, Expect, Op, OpValue, Payload, Position, Vote, seq_of};
+use crate::types::{Entry, Expect, Op, OpValue, Payload, Position, ValueRecord, Vote, seq_of};
 use crate::value::StoredValue;
 
 /// Length of the entry's record.
@@ -57,6 +57,27 @@ pub(crate) fn put_entry(out: &mut AlignedBuf, entry: &Entry) -> u32 {
         }
     }
     crc
+}
+
+/// Appends one value record, as it stands in an entry; returns the checksum of its header.
+pub(crate) fn put_value(out: &mut AlignedBuf, key: &[u8], seq: u64, value: &StoredValue) -> u32 {
+    let header = value_header(key, seq, value);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(key);
+    out.extend_from_slice(&value.head);
+    out.extend_from_slice(&value.body);
+    Fields(&header).u32(0).unwrap_or_default()
+}
+
+/// The header of a record of values, whose value records have these header checksums and this length; and
+/// its own checksum.
+pub(crate) fn values_header(ops: &[u32], body_bytes: u32) -> (Vec<u8>, u32) {
+    let mut head = FieldsMut::default();
+    let length = RECORD_HEADER_BYTES + body_bytes;
+    head.at(0, &[kind::VALUES, 0]).at(2, &(ops.len() as u16).to_le_bytes());
+    head.at(4, &length.to_le_bytes()).at(8, &[0; 24]);
+    let crc = record_crc(&head.0, ops.iter().copied(), &[]);
+    (with_crc(head.0, crc), crc)
 }
 
 /// Appends a vote; returns its checksum.
@@ -112,27 +133,33 @@ fn with_crc(mut head: Vec<u8>, crc: u32) -> Vec<u8> {
 }
 
 fn op_header(op: &Op, index: u64, number: u16) -> Vec<u8> {
-    let (kind, codec, stored, value_bytes, value_crc) = match op {
-        Op::Put { value: OpValue::Full(v), .. } => {
-            (op::PUT, v.codec as u8, v.stored_bytes() as u32, v.value_bytes, v.crc)
-        }
+    let seq = seq_of(index, number);
+    let (kind, value_bytes) = match op {
+        Op::Put { key, value: OpValue::Full(value) } => return value_header(key, seq, value),
         Op::Put { value: OpValue::At { .. }, .. } => {
             unreachable!("an entry that is appended carries its values")
         }
-        Op::Delete { .. } => (op::DELETE, 0, 0, 0, 0),
-        Op::Check { expect: Expect::Absent, .. } => (op::CHECK_ABSENT, 0, 0, 0, 0),
-        Op::Check { expect: Expect::Seq(seq), .. } => (op::CHECK_SEQ, 0, 0, *seq, 0),
+        Op::Delete { .. } => (op::DELETE, 0),
+        Op::Check { expect: Expect::Absent, .. } => (op::CHECK_ABSENT, 0),
+        Op::Check { expect: Expect::Seq(seq), .. } => (op::CHECK_SEQ, *seq),
     };
-    let key = op.key();
-    let mut f = FieldsMut::default();
-    f.at(0, &[0; 4]).at(4, &[kind, codec, 0, 0]).at(8, &(key.len() as u32).to_le_bytes());
-    f.at(12, &stored.to_le_bytes()).at(16, &value_bytes.to_le_bytes());
-    f.at(24, &seq_of(index, number).to_le_bytes()).at(32, &value_crc.to_le_bytes()).at(36, &[0; 4]);
-    let crc = op_crc(&f.0, key);
-    if let Some(place) = f.0.get_mut(0..4) {
-        place.copy_from_slice(&crc.to_le_bytes());
-    }
-    f.0
+    let (crc, stored_bytes, value_crc) = (0, 0, 0);
+    let key_bytes = op.key().len() as u32;
+    OpHeader { crc, kind, codec: 0, key_bytes, stored_bytes, value_bytes, seq, value_crc }.encode(op.key())
+}
+
+fn value_header(key: &[u8], seq: u64, value: &StoredValue) -> Vec<u8> {
+    let header = OpHeader {
+        crc: 0,
+        kind: op::PUT,
+        codec: value.codec as u8,
+        key_bytes: key.len() as u32,
+        stored_bytes: value.stored_bytes() as u32,
+        value_bytes: value.value_bytes,
+        seq,
+        value_crc: value.crc,
+    };
+    header.encode(key)
 }
 
 fn op_crc(head: &[u8], key: &[u8]) -> u32 {
@@ -156,6 +183,19 @@ pub(crate) struct OpHeader {
 }
 
 impl OpHeader {
+    /// The header's bytes, with its checksum computed; `crc` of `self` is ignored.
+    fn encode(&self, key: &[u8]) -> Vec<u8> {
+        let mut f = FieldsMut::default();
+        f.at(0, &[0; 4]).at(4, &[self.kind, self.codec, 0, 0]).at(8, &self.key_bytes.to_le_bytes());
+        f.at(12, &self.stored_bytes.to_le_bytes()).at(16, &self.value_bytes.to_le_bytes());
+        f.at(24, &self.seq.to_le_bytes()).at(32, &self.value_crc.to_le_bytes()).at(36, &[0; 4]);
+        let crc = op_crc(&f.0, key);
+        if let Some(place) = f.0.get_mut(0..4) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+        f.0
+    }
+
     /// Reads the header and the key from the start of `bytes`.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), String> {
         let f = Fields(bytes);
@@ -200,6 +240,8 @@ pub(crate) enum Parsed {
     Truncate(u64),
     /// Body of a footer.
     Footer(Bytes),
+    /// Value records, their offsets within the record.
+    Values(Vec<ValueRecord>),
 }
 
 /// Length and checksum of the record that begins `bytes`, unverified.
@@ -233,6 +275,11 @@ pub(crate) fn parse(bytes: &Bytes) -> Result<(Parsed, u32), String> {
             let crc = record_crc(head, std::iter::empty(), &body);
             (Parsed::Footer(body), crc)
         }
+        kind::VALUES => {
+            let parsed = parse_ops(f.u16(2).unwrap_or_default(), &body)?;
+            let crc = record_crc(head, parsed.iter().map(|op| op.header.crc), &[]);
+            (Parsed::Values(parsed.into_iter().map(ParsedOp::into_value).collect::<Result<_, _>>()?), crc)
+        }
         other => return Err(format!("unknown record kind {other}: written by a newer version, or damaged")),
     };
     if expected != crc {
@@ -255,37 +302,53 @@ fn parse_entry(
             (Payload::Membership(body.clone()), Vec::new(), crc)
         }
         payload::OPS => {
-            let (ops, offsets, crcs) = parse_ops(count, at.index, body)?;
-            (Payload::Ops(ops), offsets, record_crc(head, crcs.into_iter(), &[]))
+            let parsed = parse_ops(count, body)?;
+            let mut seqs = (0..count).map(|number| seq_of(at.index, number));
+            if !parsed.iter().all(|op| Some(op.header.seq) == seqs.next()) {
+                return Err("sequence number of an operation does not match".into());
+            }
+            let crc = record_crc(head, parsed.iter().map(|op| op.header.crc), &[]);
+            let (ops, offsets) = parsed.into_iter().map(|op| (op.op, op.offset)).unzip();
+            (Payload::Ops(ops), offsets, crc)
         }
         other => return Err(format!("unknown payload kind {other}: written by a newer version, or damaged")),
     };
     Ok((Parsed::Entry(Entry { at, payload }, offsets), crc))
 }
 
-type ParsedOps = (Vec<Op>, Vec<u32>, Vec<u32>);
+/// An operation within a record.
+struct ParsedOp {
+    offset: u32,
+    header: OpHeader,
+    op: Op,
+}
 
-fn parse_ops(count: u16, index: u64, body: &Bytes) -> Result<ParsedOps, String> {
+impl ParsedOp {
+    fn into_value(self) -> Result<ValueRecord, String> {
+        let Self { offset, header, op } = self;
+        match op {
+            Op::Put { key, value: OpValue::Full(value) } => {
+                Ok(ValueRecord { offset, length: header.record_bytes() as u32, seq: header.seq, key, value })
+            }
+            _ => Err("a record of values holds something else".into()),
+        }
+    }
+}
+
+fn parse_ops(count: u16, body: &Bytes) -> Result<Vec<ParsedOp>, String> {
     // Bounded by the bytes that are there, whatever the count says.
-    let room = usize::from(count).min(body.len() / OP_HEADER_BYTES as usize);
-    let (mut ops, mut offsets, mut crcs) =
-        (Vec::with_capacity(room), Vec::with_capacity(room), Vec::with_capacity(room));
+    let mut ops = Vec::with_capacity(usize::from(count).min(body.len() / OP_HEADER_BYTES as usize));
     let mut at = 0usize;
-    for number in 0..count {
+    for _ in 0..count {
         let rest = body.slice(at..);
         let (header, op) = parse_op(&rest)?;
-        if header.seq != seq_of(index, number) {
-            return Err("sequence number of an operation does not match".into());
-        }
-        ops.push(op);
-        offsets.push(RECORD_HEADER_BYTES + at as u32);
-        crcs.push(header.crc);
+        ops.push(ParsedOp { offset: RECORD_HEADER_BYTES + at as u32, header, op });
         at += header.record_bytes() as usize;
     }
     if at != body.len() {
-        return Err("operations do not fill their entry".into());
+        return Err("operations do not fill their record".into());
     }
-    Ok((ops, offsets, crcs))
+    Ok(ops)
 }
 
 /// Reads and verifies one operation, its value included.

@@ -19,9 +19,21 @@ use crate::scan::{Found, Record, ScanEnd, SegmentScanner, torn_or_damaged};
 use crate::tail::pointer_view;
 use crate::types::{Entry, Op, Payload, Position};
 
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// A part of the log.
+    #[default]
+    Log,
+    /// Values alone ([`crate::ValueSegmentWriter`]): complete, and not read by recovery.
+    Values,
+}
+
 /// A segment the owner knows of.
 #[derive(Clone, Debug)]
 pub struct SegmentInput {
+    /// What kind of segment it is.
+    pub kind: SegmentKind,
     /// What its header must say.
     pub identity: SegmentIdentity,
     /// Where it is.
@@ -37,7 +49,7 @@ pub struct RecoverInput {
     pub segments: Vec<SegmentInput>,
     /// The segment from whose start on records are read; earlier ones are known by their summaries.
     pub replay_from: u64,
-    /// The last purged entry.
+    /// The last purged entry. The log may begin above it, and lack entries below it.
     pub purged: Option<Position>,
     /// Values shorter than this are handed over whole, others as pointers.
     pub inline_below: u64,
@@ -91,15 +103,18 @@ pub fn recover<R: Replay>(
     let mut log = Recovery {
         index: LogIndex::default(),
         end: LogEnd { purged: input.purged, ..Default::default() },
+        floor_next: input.purged.map(|purged| purged.index + 1),
         inline_below: input.inline_below,
         durable: input.durable,
         replay,
     };
     let (mut sealed, mut torn, mut durable) = (None, None, (0, 0));
-    for segment in &input.segments {
+    for segment in input.segments.iter().filter(|segment| segment.kind == SegmentKind::Log) {
         let number = segment.identity.segment;
         match &segment.sealed {
             Some(summary) if number < input.replay_from => {
+                let first = summary.first_index.unwrap_or_default();
+                log.follows(&segment.path, 0, first)?;
                 log.index.load(number, summary);
                 durable = (number, summary.end);
             }
@@ -119,6 +134,9 @@ pub fn recover<R: Replay>(
     }
     if let Some(purged) = input.purged {
         log.index.purge(purged);
+        // Whether or not a group came to say so: what was given up was committed.
+        log.replay.committed(purged.index + 1)?;
+        log.end.committed_next = log.end.committed_next.max(purged.index + 1);
     }
     log.end.last = log.index.last();
     let Recovery { index, end, .. } = log;
@@ -141,6 +159,8 @@ pub fn ledger_number(vfs: &Arc<dyn Vfs>, segment: &SegmentInput) -> Result<u64, 
 struct Recovery<'a, R> {
     index: LogIndex,
     end: LogEnd,
+    /// Entries below it were given up; `None`: none were, and the log may begin anywhere.
+    floor_next: Option<u64>,
     inline_below: u64,
     durable: bool,
     replay: &'a mut R,
@@ -157,7 +177,7 @@ impl<R: Replay> Recovery<'_, R> {
         let limit = input.sealed.as_ref().map(|summary| summary.end);
         let mut scanner = SegmentScanner::open(&**vfs, &input.path, limit)?;
         scanner.expect(&input.identity)?;
-        self.head(&scanner.header().end.clone())?;
+        self.head(&input.path, &scanner.header().end.clone())?;
         self.index.open(input.identity.segment);
         loop {
             match scanner.next_group()? {
@@ -178,9 +198,10 @@ impl<R: Replay> Recovery<'_, R> {
         }
     }
 
-    fn head(&mut self, end: &LogEnd) -> Result<(), R::Error> {
+    fn head(&mut self, path: &Path, end: &LogEnd) -> Result<(), R::Error> {
         // A truncation may stand in a segment that is not read; the header says where the log ended.
         let next = end.last.map_or(0, |last| last.index + 1);
+        self.follows(path, 0, next)?;
         if next < self.index.next_index() && !planted::is("truncation in a header not replayed") {
             self.index.truncate(next);
             self.replay.truncate(next)?;
@@ -201,10 +222,15 @@ impl<R: Replay> Recovery<'_, R> {
                     self.replay.truncate(next)?;
                 }
                 Record::Footer => {}
+                Record::Values(_) => {
+                    let why = "a record of values in a segment of the log";
+                    return Err(VlogError::corruption(path, u64::from(offset), why).into());
+                }
             }
         }
         self.end.ledger_number = self.end.ledger_number.max(found.header.ledger_number);
-        if found.header.committed_next > self.index.next_index() {
+        let known_next = self.index.next_index().max(self.floor_next.unwrap_or_default());
+        if found.header.committed_next > known_next {
             let why = format!(
                 "entries below {} are said to be committed, but the log ends at {}",
                 found.header.committed_next,
@@ -223,12 +249,7 @@ impl<R: Replay> Recovery<'_, R> {
         entry: Entry,
         ops: &[u32],
     ) -> Result<(), R::Error> {
-        let next = self.index.next_index();
-        // The first entry that is read may follow ones which were purged or never scanned.
-        if self.index.last().is_some() && entry.at.index > next {
-            let why = format!("entry {} follows entry {next}: entries are missing", entry.at.index);
-            return Err(VlogError::corruption(path, u64::from(offset), why).into());
-        }
+        self.follows(path, offset, entry.at.index)?;
         self.index.push(segment, offset, &entry);
         let payload = match entry.payload {
             Payload::Ops(list) => {
@@ -238,6 +259,18 @@ impl<R: Replay> Recovery<'_, R> {
             other => other,
         };
         self.replay.entry(Entry { at: entry.at, payload })
+    }
+
+    /// Refuses what stands at `index` where entries before it are missing. Those below the floor may be:
+    /// their segments were dropped, or never written here because a snapshot came in their place.
+    fn follows(&self, path: &Path, offset: u32, index: u64) -> Result<(), VlogError> {
+        let begins = self.index.last().is_none() && self.floor_next.is_none();
+        let next = self.index.next_index().max(self.floor_next.unwrap_or_default());
+        if begins || index <= next {
+            return Ok(());
+        }
+        let why = format!("entry {index} follows where {next} should: entries are missing");
+        Err(VlogError::corruption(path, u64::from(offset), why))
     }
 
     fn committed(&mut self, next: u64) -> Result<(), R::Error> {

@@ -12,8 +12,8 @@ use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTE
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, Parsed};
-use crate::recover::SegmentInput;
-use crate::types::{Entry, Vote};
+use crate::recover::{SegmentInput, SegmentKind};
+use crate::types::{Entry, ValueRecord, Vote};
 
 /// Bytes read ahead. Bounds the memory of a scan, together with the largest group.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -29,6 +29,8 @@ pub enum Record {
     Truncate(u64),
     /// The footer; nothing follows it.
     Footer,
+    /// Value records, with their offsets in the segment; in segments of values only.
+    Values(Vec<ValueRecord>),
 }
 
 /// A whole, valid group.
@@ -241,6 +243,10 @@ fn public(parsed: Parsed, start: u32) -> Record {
         Parsed::Vote(vote) => Record::Vote(vote),
         Parsed::Truncate(next) => Record::Truncate(next),
         Parsed::Footer(_) => Record::Footer,
+        Parsed::Values(mut values) => {
+            values.iter_mut().for_each(|value| value.offset += start);
+            Record::Values(values)
+        }
     }
 }
 
@@ -282,6 +288,9 @@ pub fn walk_segment(
     let end = segment.sealed.as_ref().map(|summary| summary.end);
     let mut scanner = SegmentScanner::open(vfs, &segment.path, end)?;
     scanner.expect(&segment.identity)?;
+    if segment.kind == SegmentKind::Values {
+        return walk_values(&mut scanner, segment, each);
+    }
     let mut tally = Tally::default();
     let mut verified = verify_groups(&mut scanner, &segment.path, end, &mut |found| {
         found.records.iter().for_each(|(offset, _, record)| tally.add(*offset, record));
@@ -292,6 +301,36 @@ pub fn walk_segment(
         verified.bytes += scanner
             .verify_footer(&tally, summary)?
             .map_err(|why| VlogError::corruption(&segment.path, at, format!("footer: {why}")))?;
+    }
+    Ok(verified)
+}
+
+/// A segment of values has no footer: its owner recorded how much of what it holds.
+fn walk_values(
+    scanner: &mut SegmentScanner,
+    segment: &SegmentInput,
+    each: &mut dyn FnMut(&Found),
+) -> Result<Verified, VlogError> {
+    let known = segment.sealed.clone().unwrap_or_default();
+    let (mut values, mut value_bytes, mut stranger) = (0, 0, None);
+    let verified = verify_groups(scanner, &segment.path, Some(known.end), &mut |found| {
+        for (offset, _, record) in &found.records {
+            match record {
+                Record::Values(records) => {
+                    values += records.len() as u64;
+                    value_bytes += records.iter().map(|record| u64::from(record.length)).sum::<u64>();
+                }
+                _ => stranger = stranger.or(Some(*offset)),
+            }
+        }
+        each(found);
+    })?;
+    let bad = |at, why: &str| Err(VlogError::corruption(&segment.path, at, why));
+    if let Some(offset) = stranger {
+        return bad(u64::from(offset), "a record of the log in a segment of values");
+    }
+    if (values, value_bytes) != (known.values, known.value_bytes) {
+        return bad(known.end, "it does not hold the values that the manifest says");
     }
     Ok(verified)
 }
@@ -332,9 +371,11 @@ impl Verified {
         self.bytes += u64::from(found.header.length);
         self.records += found.records.len() as u64;
         for (_, _, record) in &found.records {
-            if let Record::Entry(_, ops) = record {
-                self.records += ops.len() as u64;
-            }
+            self.records += match record {
+                Record::Entry(_, ops) => ops.len() as u64,
+                Record::Values(values) => values.len() as u64,
+                Record::Vote(_) | Record::Truncate(_) | Record::Footer => 0,
+            };
         }
     }
 }

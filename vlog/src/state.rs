@@ -15,6 +15,7 @@ use crate::index::{LogIndex, Place};
 use crate::log::{Callback, VlogOptions};
 use crate::read::{SegmentFile, SegmentFiles};
 use crate::record::entry_bytes;
+use crate::recover::SegmentKind;
 use crate::tail::{Cached, TailCache};
 use crate::types::{Entry, Position, Vote};
 
@@ -105,6 +106,8 @@ pub(crate) struct Inner {
     pub waiting_bytes: u64,
     /// When the segment of the open group is full.
     pub target: u64,
+    /// Number of the next segment, of whatever kind.
+    pub next_segment: u64,
     pub poisoned: Option<String>,
     pub closing: Option<Closing>,
     pub room: Vec<Arc<Gate>>,
@@ -156,9 +159,28 @@ impl Inner {
             return self.replace_open(self.open.segment, self.open.end());
         }
         let before = self.sealing(self.open.segment);
-        self.index.open(self.open.segment + 1);
-        self.replace_open(self.open.segment + 1, u64::from(SEGMENT_HEADER_BYTES));
+        let next = self.take_segment();
+        self.index.open(next);
+        self.replace_open(next, u64::from(SEGMENT_HEADER_BYTES));
         self.open.before = Some(Box::new(before));
+    }
+
+    /// A number for a segment, higher than all before.
+    pub(crate) fn take_segment(&mut self) -> u64 {
+        let taken = self.next_segment;
+        self.next_segment += 1;
+        taken
+    }
+
+    /// Gives up the entries up to and including `at`, which may lie beyond the last: what they led to is
+    /// durable elsewhere.
+    pub(crate) fn purge(&mut self, at: Position) {
+        let next = at.index + 1;
+        self.index.purge(at);
+        self.queue.iter_mut().for_each(|draft| draft.end_next = draft.end_next.max(next));
+        self.open.end_next = self.open.end_next.max(next);
+        self.writing_next = self.writing_next.max(next);
+        self.durable_next = self.durable_next.max(next);
     }
 
     /// Oldest segment in which truncations that are not durable void entries.
@@ -263,7 +285,7 @@ impl Shared {
 
     /// Makes a new segment readable and forgets what the footer of the old one holds.
     pub(crate) fn installed(&self, segment: u64, reader: Arc<SegmentFile>, old: Option<(u64, u64)>) {
-        self.files.insert(segment, reader);
+        self.files.insert(segment, reader, SegmentKind::Log);
         if let Some((old, end)) = old {
             if let Some(file) = self.files.get(old) {
                 file.set_written(end);

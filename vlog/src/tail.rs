@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::record::op_bytes;
-use crate::types::{Entry, Op, OpValue, Payload, Pointer};
+use crate::types::{Entry, Op, OpValue, Payload, Pointer, seq_of};
 
 /// An entry and where it lies.
 #[derive(Debug)]
@@ -38,11 +38,13 @@ impl Cached {
         Entry { at: self.entry.at, payload: Payload::Ops(ops.collect()) }
     }
 
-    /// The operation whose record the pointer names.
-    fn op_at(&self, pointer: Pointer) -> Option<&Op> {
-        self.op_offsets()
-            .find(|(offset, op)| *offset == pointer.offset && op_bytes(op) == u64::from(pointer.length))
-            .map(|(_, op)| op)
+    /// The operation whose record the pointer names, and its sequence number.
+    fn op_at(&self, pointer: Pointer) -> Option<(u64, &Op)> {
+        let named =
+            |(offset, op): (u32, &Op)| offset == pointer.offset && op_bytes(op) == u64::from(pointer.length);
+        let ops = (0u16..).zip(self.op_offsets());
+        let (number, (_, op)) = ops.into_iter().find(|(_, placed)| named(*placed))?;
+        Some((seq_of(self.entry.at.index, number), op))
     }
 }
 
@@ -71,6 +73,11 @@ impl TailCache {
     }
 
     pub(crate) fn push(&mut self, cached: Arc<Cached>) {
+        if self.entries.back().is_some_and(|back| back.entry.at.index + 1 != cached.entry.at.index) {
+            // The purge floor jumped ahead: what is here lies below it.
+            self.entries.clear();
+            self.bytes = 0;
+        }
         self.bytes += cached.bytes as usize;
         self.entries.push_back(cached);
     }
@@ -105,10 +112,11 @@ impl TailCache {
         self.entries.get(usize::try_from(index.checked_sub(first)?).ok()?)
     }
 
-    /// The entry whose record covers the pointer; positions grow with the index.
-    pub(crate) fn find(&self, pointer: Pointer) -> Option<Op> {
+    /// The operation whose record the pointer names, and its sequence number; positions grow with the index.
+    pub(crate) fn find(&self, pointer: Pointer) -> Option<(u64, Op)> {
         let target = (pointer.segment, pointer.offset);
         let after = self.entries.partition_point(|cached| (cached.segment, cached.offset) <= target);
-        self.entries.get(after.checked_sub(1)?)?.op_at(pointer).cloned()
+        let (seq, op) = self.entries.get(after.checked_sub(1)?)?.op_at(pointer)?;
+        Some((seq, op.clone()))
     }
 }

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use crate::*;
 
 /// A ledger that remembers in memory.
-struct Book {
+pub(crate) struct Book {
     dir: PathBuf,
     bytes: u64,
     files: AtomicU64,
-    kept: Mutex<Vec<(OpenedSegment, Option<SegmentSummary>)>>,
+    pub(crate) kept: Mutex<Vec<(OpenedSegment, Option<SegmentSummary>)>>,
 }
 
 impl Ledger for Book {
@@ -37,9 +37,9 @@ impl Ledger for Book {
 }
 
 #[derive(Debug, Default)]
-struct Replayed {
-    entries: Vec<Entry>,
-    committed: u64,
+pub(crate) struct Replayed {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) committed: u64,
 }
 
 impl Replay for Replayed {
@@ -62,26 +62,28 @@ impl Replay for Replayed {
     }
 }
 
-struct Home {
+pub(crate) struct Home {
     dir: tempfile::TempDir,
-    book: Arc<Book>,
+    pub(crate) book: Arc<Book>,
     epoch: u64,
+    pub(crate) purged: Option<Position>,
 }
 
 impl Home {
-    fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let book = Book { dir: dir.path().into(), bytes, files: AtomicU64::new(0), kept: Mutex::default() };
-        Self { dir, book: Arc::new(book), epoch: 0 }
+        Self { dir, book: Arc::new(book), epoch: 0, purged: None }
     }
 
     fn options(&self) -> VlogOptions {
         VlogOptions { cluster_id: [7; 16], epoch: self.epoch, ..Default::default() }
     }
 
-    fn recover(&self) -> Result<(Recovered, Replayed), VlogError> {
+    pub(crate) fn segments(&self) -> Vec<SegmentInput> {
         let kept = self.book.kept.lock();
         let segments = kept.iter().map(|(opened, sealed)| SegmentInput {
+            kind: SegmentKind::Log,
             identity: SegmentIdentity {
                 cluster_id: [7; 16],
                 incarnation: 0,
@@ -94,8 +96,13 @@ impl Home {
             path: self.path(opened.file),
             sealed: sealed.clone(),
         });
+        segments.collect()
+    }
+
+    pub(crate) fn recover(&self) -> Result<(Recovered, Replayed), VlogError> {
         let input = RecoverInput {
-            segments: segments.collect(),
+            segments: self.segments(),
+            purged: self.purged,
             inline_below: 1024,
             durable: true,
             ..Default::default()
@@ -105,11 +112,11 @@ impl Home {
         recover(&vfs, input, &mut replayed).map(|recovered| (recovered, replayed))
     }
 
-    fn path(&self, file: u64) -> PathBuf {
+    pub(crate) fn path(&self, file: u64) -> PathBuf {
         self.dir.path().join(format!("{file:08}.seg"))
     }
 
-    fn open(&mut self) -> (Arc<Vlog>, Replayed) {
+    pub(crate) fn open(&mut self) -> (Arc<Vlog>, Replayed) {
         let (recovered, replayed) = self.recover().unwrap();
         self.epoch += 1;
         let log = Vlog::start(
@@ -147,15 +154,15 @@ pub(crate) fn noise(seed: u64, len: usize) -> Bytes {
         .into()
 }
 
-fn append(log: &Vlog, entries: Vec<Entry>) {
+pub(crate) fn append(log: &Vlog, entries: Vec<Entry>) {
     log.append(entries, Box::new(|result| result.unwrap())).unwrap();
 }
 
-fn length(index: u64) -> usize {
+pub(crate) fn length(index: u64) -> usize {
     [0, 10, 2000, 70_000, 300_000][index as usize % 5]
 }
 
-fn check_values(log: &Vlog, range: std::ops::Range<u64>) {
+pub(crate) fn check_values(log: &Vlog, range: std::ops::Range<u64>) {
     for index in range {
         let [entry] = &log.entries(index..index + 1, 1, false).unwrap()[..] else { panic!("{index}") };
         let [Op::Put { key, value }] = entry.payload.ops() else { panic!("{index}") };

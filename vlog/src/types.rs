@@ -102,6 +102,21 @@ pub enum OpValue {
     },
 }
 
+/// A value record in a segment of values, where none belongs to a log entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueRecord {
+    /// Where it begins, in bytes from the start of what it was read from.
+    pub offset: u32,
+    /// Its length in bytes: header, key and stored bytes.
+    pub length: u32,
+    /// The version of the key.
+    pub seq: u64,
+    /// The key.
+    pub key: Bytes,
+    /// The value.
+    pub value: StoredValue,
+}
+
 /// Sequence number of operation `op` of the entry at `index`: the version of the key it writes.
 ///
 /// 48 bits of index (2.8e14 entries), 16 bits of operation. Numbers of later operations are larger.

@@ -140,6 +140,11 @@ impl StoredValue {
         if crc != self.crc && !planted::is("checksum of a value not verified") {
             return Err("value checksum does not match".into());
         }
+        // What is read back is parted again by what the head says.
+        let head_bytes = if self.codec == Codec::Chunked { chunk_head_len(&self.head) } else { Some(0) };
+        if head_bytes != Some(self.head.len()) {
+            return Err("the chunk table has another length than it says".into());
+        }
         if self.codec != Codec::Chunked && self.value_bytes > CHUNK_BYTES as u64 {
             return Err("a value of this length should be in chunks".into());
         }

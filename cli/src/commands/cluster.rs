@@ -48,7 +48,8 @@ async fn status(context: &mut Context) -> Result<Exit, Failure> {
 fn table(status: &ClusterStatus, context: &mut Context) -> Result<(), Failure> {
     let leader = status.leader_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
     context.out.line(&format!("cluster {}  leader {leader}", status.cluster_id))?;
-    let numbers = ["TERM", "LAST LOG", "COMMITTED", "APPLIED", "FLUSHED"].map(|name| (name, Align::Right));
+    let numbers = ["TERM", "FIRST LOG", "LAST LOG", "COMMITTED", "APPLIED", "FLUSHED"];
+    let numbers = numbers.map(|name| (name, Align::Right));
     let columns = [("ID", Align::Right), ("ADDR", Align::Left), ("ROLE", Align::Left)];
     let mut table = Table::new(&[&columns[..], &numbers[..]].concat());
     for node in &status.nodes {
@@ -58,9 +59,9 @@ fn table(status: &ClusterStatus, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn row(node: &NodeStatus) -> Vec<String> {
-    let NodeStatus { id, addr, role, term, last_log, committed, applied, flushed } = node;
+    let NodeStatus { id, addr, role, term, first_log, last_log, committed, applied, flushed } = node;
     let mut cells = vec![id.to_string(), addr.clone(), name(*role).to_owned()];
-    cells.extend([term, last_log, committed, applied, flushed].map(u64::to_string));
+    cells.extend([term, first_log, last_log, committed, applied, flushed].map(u64::to_string));
     cells
 }
 
@@ -92,6 +93,7 @@ mod tests {
             addr: "127.0.0.1:7400".into(),
             role: Role::Leader,
             term: 2,
+            first_log: 3,
             last_log: 9,
             committed: 8,
             applied: 7,

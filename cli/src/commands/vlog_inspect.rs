@@ -6,7 +6,7 @@ use kv_lsm::offline::segment_input;
 use kv_manifest::names;
 use kv_vlog::{
     Codec, Expect, Found, GroupHeader, Op, OpValue, Payload, Record, ScanEnd, SegmentHeader, SegmentInput,
-    SegmentScanner, Vote,
+    SegmentScanner, ValueRecord, Vote,
 };
 use serde_json::{Value, json};
 
@@ -201,6 +201,10 @@ fn record_json(offset: u32, length: u32, record: &Record) -> Value {
         Record::Vote(vote) => ("vote", vote_json(*vote)),
         Record::Truncate(next) => ("truncate", json!({ "from_index": next })),
         Record::Footer => ("footer", json!({})),
+        Record::Values(values) => {
+            let ops = values.iter().map(|value| op_json(&value_op(value), value.offset));
+            ("values", json!({ "ops": ops.collect::<Vec<_>>() }))
+        }
     };
     let mut json = json!({ "offset": offset, "bytes": length, "kind": kind });
     if let (Some(json), Value::Object(fields)) = (json.as_object_mut(), fields) {
@@ -256,12 +260,21 @@ fn record_rows(offset: u32, length: u32, record: &Record) -> Vec<Vec<String>> {
         Record::Vote(vote) => vec![row("vote", Some(vote.term), None, format!("({})", vote_text(*vote)))],
         Record::Truncate(next) => vec![row("truncate", None, Some(*next), "(void from here on)".into())],
         Record::Footer => vec![row("footer", None, None, String::new())],
+        Record::Values(values) => {
+            let ops = values.iter().map(|value| op_row(&value_op(value), value.offset));
+            std::iter::once(row("values", None, None, String::new())).chain(ops).collect()
+        }
         Record::Entry(entry, offsets) => {
             let (term, index) = (Some(entry.at.term), Some(entry.at.index));
             let ops = entry.payload.ops().iter().zip(offsets).map(|(op, at)| op_row(op, *at));
             std::iter::once(row(payload(&entry.payload), term, index, String::new())).chain(ops).collect()
         }
     }
+}
+
+/// A value record without an entry, as the put that it once was.
+fn value_op(record: &ValueRecord) -> Op {
+    Op::Put { key: record.key.clone(), value: OpValue::Full(record.value.clone()) }
 }
 
 fn op_row(op: &Op, offset: u32) -> Vec<String> {

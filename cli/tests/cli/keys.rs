@@ -143,7 +143,7 @@ fn the_state_of_the_cluster_decides_the_exit_code() {
     let json = kvadmin(&node, ["cluster", "status", "-o", "json"]).json(0);
     assert_eq!((&json["leader_id"], &json["nodes"][0]["role"]), (&json!(1), &json!("leader")));
     let table = kvadmin(&node, ["cluster", "status"]).stdout(0);
-    assert!(table.contains("ID  ADDR            ROLE    TERM  LAST LOG"), "{table}");
+    assert!(table.contains("ID  ADDR            ROLE    TERM  FIRST LOG"), "{table}");
     node.state().leaderless = true;
     let json = kvadmin(&node, ["cluster", "status", "-o", "json"]).json(3);
     assert_eq!(json["leader_id"], json!(null));

@@ -211,8 +211,17 @@ impl Admin for Services {
         let leaderless = self.0.lock().unwrap().leaderless;
         let role = if leaderless { Role::Candidate } else { Role::Leader };
         let addr = "127.0.0.1:7400".into();
-        let node =
-            NodeStatus { id: 1, addr, role, term: 2, last_log: 9, committed: 8, applied: 7, flushed: 6 };
+        let node = NodeStatus {
+            id: 1,
+            addr,
+            role,
+            term: 2,
+            first_log: 3,
+            last_log: 9,
+            committed: 8,
+            applied: 7,
+            flushed: 6,
+        };
         let leader_id = (!leaderless).then_some(1);
         Ok(ClusterStatus { cluster_id: "07".repeat(16), leader_id, nodes: vec![node] })
     }

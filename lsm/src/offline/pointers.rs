@@ -28,11 +28,14 @@ impl Pointers {
     /// The value records of the group that comes next.
     pub(super) fn group(&mut self, found: &Found) {
         for (_, _, record) in &found.records {
-            let Record::Entry(entry, offsets) = record else { continue };
-            for (op, offset) in entry.payload.ops().iter().zip(offsets) {
-                if matches!(op, Op::Put { .. }) {
-                    self.value(*offset);
+            match record {
+                Record::Entry(entry, offsets) => {
+                    let ops = entry.payload.ops().iter().zip(offsets);
+                    let puts = ops.filter(|(op, _)| matches!(op, Op::Put { .. }));
+                    puts.for_each(|(_, offset)| self.value(*offset));
                 }
+                Record::Values(values) => values.iter().for_each(|value| self.value(value.offset)),
+                Record::Vote(_) | Record::Truncate(_) | Record::Footer => {}
             }
         }
     }

@@ -54,6 +54,7 @@ impl Check<'_> {
             pointers.group(found);
             let operations = |record: &Record| match record {
                 Record::Entry(_, operations) => operations.len() as u64,
+                Record::Values(values) => values.len() as u64,
                 _ => 0,
             };
             let records = found.records.iter().map(|(_, _, record)| 1 + operations(record));

@@ -54,26 +54,23 @@ impl Compactor {
     }
 
     fn move_tables(&self, ids: &[u64], level: u8) -> Result<(), StoreError> {
+        let _structure = self.shared.structure.lock();
+        let core = &self.shared.core;
+        let Some(chosen) = self.current(ids) else { return Ok(()) };
+        let at_level =
+            |table: &Arc<Table>| core.open_table(kv_manifest::TableMeta { level, ..table.meta.clone() });
+        let moved = chosen.iter().map(at_level).collect::<Result<_, _>>()?;
         let edits = ids.iter().map(|id| Edit::MoveTable { id: *id, level }).collect();
         self.shared.changes.commit(&format!("move to L{level}"), edits)?;
-        let core = &self.shared.core;
-        let moved: Vec<Arc<Table>> = {
-            let view = core.view();
-            let chosen = view.tables.iter().filter(|table| ids.contains(&table.meta.id));
-            let at_level =
-                |table: &Arc<Table>| core.open_table(kv_manifest::TableMeta { level, ..table.meta.clone() });
-            chosen.map(at_level).collect::<Result<_, _>>()?
-        };
         self.replace(ids, moved, false);
         Ok(())
     }
 
     fn merge(&self, ids: &[u64], level: u8) -> Result<(), StoreError> {
         let Shared { core, changes, stopping, .. } = &*self.shared;
-        let view = core.view();
-        let inputs = view.tables.iter().filter(|table| ids.contains(&table.meta.id));
+        let Some(inputs) = self.current(ids) else { return Ok(()) };
         let job = Job {
-            inputs: inputs.map(|table| table.reader.clone()).collect(),
+            inputs: inputs.iter().map(|table| table.reader.clone()).collect(),
             snapshots: core.open_snapshots(),
             // Tables are in two levels: nothing lies deeper than the output.
             bottommost: usize::from(level) + 1 == LEVELS,
@@ -84,7 +81,14 @@ impl Compactor {
         // Tables durable, then their names, then the manifest, and only then are the inputs unlinked.
         planted::unless("name of a compacted table not synced", || core.vfs.sync_dir(&core.dir))?;
         let metas: Vec<_> = outputs.iter().map(|output| output.to_meta(level)).collect();
-        let tables = metas.iter().cloned().map(|meta| core.open_table(meta)).collect::<Result<_, _>>()?;
+        let tables: Vec<_> =
+            metas.iter().cloned().map(|meta| core.open_table(meta)).collect::<Result<_, _>>()?;
+        let _structure = self.shared.structure.lock();
+        if self.current(ids).is_none() {
+            // Another state was installed meanwhile. The manifest never knew these tables: they go.
+            tables.iter().for_each(|table| table.retire());
+            return Ok(());
+        }
         let mut edits: Vec<Edit> = ids.iter().map(|id| Edit::RemoveTable { id: *id }).collect();
         edits.extend(metas.into_iter().map(Edit::AddTable));
         if planted::is("inputs of a compaction removed too early") {
@@ -93,6 +97,14 @@ impl Compactor {
         changes.commit(&format!("compact to L{level}"), edits)?;
         self.replace(ids, tables, true);
         Ok(())
+    }
+
+    /// The tables with these numbers, if all of them are still there; numbers are never used again.
+    fn current(&self, ids: &[u64]) -> Option<Vec<Arc<Table>>> {
+        let view = self.shared.core.view();
+        let chosen = view.tables.iter().filter(|table| ids.contains(&table.meta.id)).cloned();
+        let chosen: Vec<_> = chosen.collect();
+        (chosen.len() == ids.len()).then_some(chosen)
     }
 
     fn replace(&self, ids: &[u64], with: Vec<Arc<Table>>, retire: bool) {

@@ -12,6 +12,8 @@ use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
+use super::pins::Pin;
+use super::snapshot::Era;
 use super::view::{Frozen, Table, Tables, View};
 use crate::error::StoreError;
 use crate::key::{Seq, Slot, ValuePointer};
@@ -67,6 +69,7 @@ pub(crate) struct Core {
 #[derive(Debug, Default)]
 struct Snapshots {
     visible: Seq,
+    era: Arc<Era>,
     open: BTreeMap<Seq, usize>,
 }
 
@@ -96,10 +99,11 @@ impl Core {
                 active: Arc::new(Memtable::default()),
                 frozen: Vec::new(),
                 tables: Arc::default(),
+                pin: Pin::default(),
             })),
             progress: Mutex::new(progress),
             flushed: Mutex::new(applied),
-            snapshots: Mutex::new(Snapshots { visible, open: BTreeMap::new() }),
+            snapshots: Mutex::new(Snapshots { visible, ..Snapshots::default() }),
         };
         let mut tables = Tables::default();
         for meta in state.tables.values() {
@@ -134,10 +138,14 @@ impl Core {
 
     /// Replaces what reads see.
     pub(crate) fn install(&self, change: impl FnOnce(&mut View)) {
-        let mut view = self.view.write();
-        let mut next = (**view).clone();
-        change(&mut next);
-        *view = Arc::new(next);
+        let old = {
+            let mut view = self.view.write();
+            let mut next = (**view).clone();
+            change(&mut next);
+            std::mem::replace(&mut *view, Arc::new(next))
+        };
+        // Files may go with it: not while reads wait for the lock.
+        drop(old);
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -151,11 +159,30 @@ impl Core {
 
     /// Pins the versions visible now. Under one lock with `visible`: a flush that asks for the open
     /// snapshots after freezing a memtable misses none that could see into it.
-    pub(crate) fn pin_snapshot(&self) -> Seq {
+    pub(crate) fn pin_snapshot(&self) -> (Seq, Arc<Era>) {
         let mut snapshots = self.snapshots.lock();
         let seq = snapshots.visible;
         *snapshots.open.entry(seq).or_default() += 1;
-        seq
+        (seq, snapshots.era.clone())
+    }
+
+    /// Puts another state in place of all that reads see, without memtables. The caller is the applier, and
+    /// nobody else changes what the tables are.
+    pub(crate) fn replace(&self, tables: Tables, at: Position, membership: Option<(Position, Bytes)>) {
+        let mut progress = self.progress.lock();
+        let mut snapshots = self.snapshots.lock();
+        snapshots.era.end(self.view());
+        snapshots.era = Arc::default();
+        // What is visible before the tables: seen with the old sequence number, the new tables would lack
+        // every key that was written since. A snapshot taken now waits for both.
+        snapshots.visible = visible_after(at.index);
+        *progress = Progress { applied: Some(at), membership, log_bytes: 0 };
+        *self.flushed.lock() = Some(at);
+        self.install(|view| {
+            view.active = Arc::default();
+            view.frozen.clear();
+            view.tables = Arc::new(tables);
+        });
     }
 
     pub(crate) fn unpin_snapshot(&self, seq: Seq) {
@@ -250,11 +277,13 @@ impl Core {
     /// The edits that record a flushed memtable.
     pub(crate) fn flush_edits(&self, frozen: &Frozen, table: Option<&TableSummary>) -> Vec<Edit> {
         let mut edits: Vec<Edit> = table.map(|t| Edit::AddTable(t.to_meta(0))).into_iter().collect();
-        edits.push(Edit::Flushed {
-            position: to_manifest(frozen.last),
-            membership: encode_membership(frozen.membership.as_ref()),
-        });
+        edits.push(self.flushed_edit(frozen.last, frozen.membership.as_ref()));
         edits
+    }
+
+    /// The edit that says that everything up to `at` is in tables, with the membership as of then.
+    pub(crate) fn flushed_edit(&self, at: Position, membership: Option<&(Position, Bytes)>) -> Edit {
+        Edit::Flushed { position: to_manifest(at), membership: encode_membership(membership) }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Flusher {
 
 impl Worker for Flusher {
     fn step(&mut self) -> Step {
+        // From the choice on: what was chosen may else be replaced, with all that is below it.
+        let _structure = self.shared.structure.lock();
         let Some(oldest) = self.shared.core.view().frozen.first().cloned() else {
             return if self.shared.is_stopping() { Step::Done } else { Step::Idle };
         };

@@ -9,9 +9,15 @@
 mod changes;
 mod compact;
 mod core;
+mod export;
 mod flush;
+mod install;
 mod open;
+mod pins;
+mod purge;
+mod receive;
 mod scan;
+mod snapshot;
 mod status;
 mod view;
 
@@ -20,18 +26,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use kv_manifest::Edit;
 use kv_vfs::{Executor, Gate, Wake, planted};
 use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
-use changes::{Changes, to_manifest};
+use changes::Changes;
 pub use core::Applied;
 pub(crate) use core::Core;
+pub use export::{Export, ExportRecord, ExportValue};
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
+pub use receive::Receiver;
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
+pub use snapshot::Snapshot;
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
 use crate::error::StoreError;
@@ -67,6 +75,10 @@ pub(crate) struct Shared {
     pub core: Core,
     pub changes: Arc<Changes>,
     pub log: Arc<Vlog>,
+    /// Held by who changes what the tables are, from looking at them until reads see the change: flushes
+    /// as a whole, compactions while they record what they did, installs, and drops of segments. Taken
+    /// after the applier's lock, before those of the core; nobody waits for a worker while holding it.
+    pub structure: Mutex<()>,
     /// Gates of callers who wait for flushes.
     pub flushed: Mutex<Vec<Arc<Gate>>>,
     pub stopping: AtomicBool,
@@ -240,18 +252,6 @@ impl Store {
         self.wait_flush(|view| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest))
     }
 
-    /// Gives up log entries up to and including `at`, durably. Their values stay.
-    pub fn purge(&self, at: Position) -> Result<(), StoreError> {
-        if planted::is("purge not recorded") {
-            self.shared.log.purge(at);
-            return Ok(());
-        }
-        let floor = vec![Edit::PurgeFloor(to_manifest(at))];
-        self.shared.changes.commit("purge", floor).inspect_err(|error| self.shared.poison(error))?;
-        self.shared.log.purge(at);
-        Ok(())
-    }
-
     /// The newest value of a key, or the part of it that `range` names (cut at its end).
     pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
         // The view first: what it lacks is newer than this read. The other way round, a version that is
@@ -294,12 +294,6 @@ impl Store {
         Ok(Found { value, revision: seq, value_bytes })
     }
 
-    /// Pins what is visible now: later flushes and compactions keep what it can see.
-    #[must_use]
-    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
-        Snapshot { seq: self.shared.core.pin_snapshot(), store: self.clone() }
-    }
-
     /// Flushes, seals the log and stops the workers. Later writes fail.
     pub fn close(&self) -> Result<(), StoreError> {
         let flushed = self.flush();
@@ -332,45 +326,8 @@ pub(crate) fn pointer(p: &crate::key::ValuePointer) -> Pointer {
     Pointer { segment: p.segment, offset: p.offset, length: p.length }
 }
 
-/// A moment of the store, pinned until dropped.
-pub struct Snapshot {
-    seq: Seq,
-    store: Arc<Store>,
-}
-
-impl Snapshot {
-    /// The newest version it sees.
-    #[must_use]
-    pub fn seq(&self) -> Seq {
-        self.seq
-    }
-
-    /// The value of a key as of this moment.
-    pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
-        // What a pinned version needs is in every view.
-        self.store.get_in(&self.store.shared.core.view(), key, self.seq, range)
-    }
-
-    /// Keys of a range as of this moment, in order.
-    pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
-        self.store.scan_at(range, self.seq)
-    }
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        self.store.shared.core.unpin_snapshot(self.seq);
-    }
-}
-
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("dir", &self.shared.core.dir).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot").field("seq", &self.seq).finish_non_exhaustive()
     }
 }

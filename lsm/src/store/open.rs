@@ -9,8 +9,8 @@ use kv_manifest::names::FileName;
 use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
-    Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentScanner, Vlog,
-    VlogError, VlogOptions,
+    Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
+    SegmentScanner, Vlog, VlogError, VlogOptions,
 };
 use parking_lot::Mutex;
 
@@ -98,6 +98,7 @@ pub(super) fn open(
         core,
         changes,
         log,
+        structure: Mutex::new(()),
         flushed: Mutex::default(),
         stopping: false.into(),
         poisoned: Mutex::default(),
@@ -189,14 +190,19 @@ pub(crate) fn recover(
         inline_below: core.options.separate_bytes_min,
         durable: changes.is_some(),
     };
-    let newest = input.segments.last().cloned();
+    let newest = input.segments.iter().rfind(|segment| segment.kind == SegmentKind::Log).cloned();
     let mut replayer = Replayer { core, changes, newest, pending: VecDeque::new() };
     let recovered = kv_vlog::recover(&core.vfs, input, &mut replayer)?;
     Ok((recovered, replayer.pending.into()))
 }
 
 pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::SegmentState) -> SegmentInput {
+    let kind = match segment.kind {
+        kv_manifest::SegmentKind::Log => SegmentKind::Log,
+        kv_manifest::SegmentKind::Values => SegmentKind::Values,
+    };
     SegmentInput {
+        kind,
         identity: SegmentIdentity {
             cluster_id: state.identity.cluster_id,
             incarnation: state.identity.incarnation,

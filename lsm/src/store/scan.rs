@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Store;
+use super::pins::Pin;
 use super::view::View;
 use crate::cursor::Cursor;
 use crate::error::StoreError;
@@ -32,7 +33,8 @@ impl ScanRange {
     }
 }
 
-/// A key of a scan; [`Store::value`] reads what its slot stands for.
+/// A key of a scan; [`Store::value`] reads what its slot stands for. While the item, or the scan, is there,
+/// so is the value, whatever becomes of the key: a slot that is taken out of it must not outlive both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanItem {
     /// The key.
@@ -41,10 +43,13 @@ pub struct ScanItem {
     pub revision: Seq,
     /// Its value, or where that lies.
     pub slot: Slot,
+    pub(super) pin: Pin,
 }
 
-/// The keys of a range that are there, in order. Keeps the tables it reads; holds no values.
+/// The keys of a range that are there, in order. Keeps the tables it reads and the segments they point to;
+/// holds no values.
 pub struct Scan {
+    pin: Pin,
     cursor: MergeCursor,
     seq: Seq,
     to: Option<Bytes>,
@@ -57,10 +62,6 @@ impl Store {
         // The view first, as for `get`.
         let view = self.shared.core.view();
         scan(&view, range, self.shared.core.visible())
-    }
-
-    pub(super) fn scan_at(&self, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
-        scan(&self.shared.core.view(), range, seq)
     }
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq) -> Result<Scan, Stor
     }
     let mut cursor = MergeCursor::new(cursors);
     cursor.seek(&range.from, Seq::MAX)?;
-    Ok(Scan { cursor, seq, to: range.to, last: None })
+    Ok(Scan { pin: view.pin.clone(), cursor, seq, to: range.to, last: None })
 }
 
 impl Scan {
@@ -94,8 +95,8 @@ impl Scan {
                 self.cursor.next()?;
                 continue;
             }
-            let item =
-                ScanItem { key: Bytes::copy_from_slice(key), revision, slot: self.cursor.slot().clone() };
+            let (slot, pin) = (self.cursor.slot().clone(), self.pin.clone());
+            let item = ScanItem { key: Bytes::copy_from_slice(key), revision, slot, pin };
             self.last = Some(item.key.clone());
             self.cursor.next()?;
             if item.slot != Slot::Tombstone {

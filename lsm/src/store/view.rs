@@ -9,6 +9,7 @@ use kv_manifest::TableMeta;
 use kv_vfs::Vfs;
 use kv_vlog::Position;
 
+use super::pins::Pin;
 use crate::error::StoreError;
 use crate::key::{Seq, Slot};
 use crate::memtable::Memtable;
@@ -127,6 +128,8 @@ pub(crate) struct View {
     /// Oldest first.
     pub frozen: Vec<Arc<Frozen>>,
     pub tables: Arc<Tables>,
+    /// Keeps the segments that the others lead to.
+    pub pin: Pin,
 }
 
 impl View {

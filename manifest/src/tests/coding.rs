@@ -76,6 +76,11 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         any_position().prop_map(Edit::PurgeFloor),
         any::<u64>().prop_map(Edit::NextFile),
         any::<u64>().prop_map(Edit::Epoch),
+        any::<(u64, u64, u32, u64, u64, u64, u64)>().prop_map(
+            |(segment, file, generation, epoch, end, values, value_bytes)| {
+                Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes }
+            }
+        ),
     ]
 }
 

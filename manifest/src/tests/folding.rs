@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::make::*;
 use crate::encode::whole_state;
 use crate::fold::Fold;
-use crate::{ChangeSet, Edit, Identity, InvalidEdit, SealedInfo, SegmentRef, State};
+use crate::{ChangeSet, Edit, Identity, InvalidEdit, SealedInfo, SegmentKind, SegmentRef, State};
 
 fn next(state: &State, edits: Vec<Edit>) -> ChangeSet {
     ChangeSet { number: state.number + 1, edits, ..ChangeSet::default() }
@@ -262,6 +262,41 @@ fn a_whole_life_can_be_undone_and_written_afresh() {
     }
 }
 
+#[test]
+fn a_value_segment_is_complete_from_its_first_day() {
+    let state = state_after(vec![vec![open_segment(1, 1), Edit::ReplayFrom { segment: 1 }]]);
+    let pointing = Edit::AddTable(table(5, 1, "a", "b", &[3]));
+    refused(&state, vec![pointing.clone()], InvalidEdit::PointsNowhere { table: 5, segment: 3 });
+    // Numbers may have gaps, and be recorded out of order.
+    let state = accepted(&state, vec![pointing, add_values(3, 6)]);
+    let state = accepted(&state, vec![open_segment(2, 4)]);
+    let added = &state.segments[&3];
+    let held = SealedInfo { end: 8192, values: 2, value_bytes: 20, ..SealedInfo::default() };
+    assert_eq!((added.kind, added.sealed.as_ref()), (SegmentKind::Values, Some(&held)));
+    assert_eq!((state.tables_pointing_to(3), state.tables_pointing_to(1)), (1, 0));
+    refused(&state, vec![add_values(3, 7)], InvalidEdit::KnownSegment { segment: 3 });
+    refused(&state, vec![add_values(4, 6)], InvalidEdit::FileInUse { file: 6 });
+    refused(&state, vec![seal(3)], InvalidEdit::SealedSegment { segment: 3 });
+    let ahead = Edit::AddValueSegment {
+        segment: 4,
+        file: 7,
+        generation: 0,
+        epoch: 9,
+        end: 1,
+        values: 0,
+        value_bytes: 0,
+    };
+    refused(&state, vec![ahead], InvalidEdit::EpochAhead { segment: 4, epoch: 9, last: 0 });
+    let replay = vec![Edit::ReplayFrom { segment: 3 }];
+    refused(&state, replay, InvalidEdit::ReplayOfValues { segment: 3 });
+    let drop_it = Edit::DropSegment { segment: 3 };
+    refused(&state, vec![drop_it.clone()], InvalidEdit::PointedTo { segment: 3, tables: 1 });
+    accepted(&state, vec![drop_it, Edit::RemoveTable { id: 5 }]);
+    let mut again = State::default();
+    again.apply(&whole_state(&state, 0)).unwrap();
+    assert_eq!(again, state);
+}
+
 /// An edit out of a small world, so that edits often meet.
 fn any_edit() -> impl Strategy<Value = Edit> {
     let id = 1..12u64;
@@ -274,6 +309,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         id.clone().prop_map(|id| Edit::RemoveTable { id }),
         (id.clone(), 0..3u8).prop_map(|(id, level)| Edit::MoveTable { id, level }),
         (segment.clone(), id.clone()).prop_map(|(segment, file)| open_segment(segment, file)),
+        (segment.clone(), id.clone()).prop_map(|(segment, file)| add_values(segment, file)),
         segment.clone().prop_map(seal),
         (segment.clone(), id).prop_map(|(segment, file)| Edit::RemapSegment { segment, file }),
         segment.clone().prop_map(|segment| Edit::DropSegment { segment }),
@@ -302,7 +338,10 @@ fn check_invariants(state: &State) {
         assert!(segment.remapped || shared.count() == 1);
         assert!(segment.sealed.is_some() || !segment.remapped);
     }
-    assert!(state.replay_from.is_none_or(|segment| state.segments.contains_key(&segment)));
+    let of_the_log = |segment| state.segments.get(&segment).is_some_and(|s| s.kind == SegmentKind::Log);
+    assert!(state.replay_from.is_none_or(of_the_log));
+    let mut values = state.segments.values().filter(|segment| segment.kind == SegmentKind::Values);
+    assert!(values.all(|segment| segment.sealed.as_ref().is_some_and(|s| s.first_index.is_none())));
 }
 
 proptest! {

@@ -73,6 +73,10 @@ pub(crate) fn open_segment(segment: u64, file: u64) -> Edit {
     Edit::OpenSegment { segment, file, generation: 0, epoch: 0 }
 }
 
+pub(crate) fn add_values(segment: u64, file: u64) -> Edit {
+    Edit::AddValueSegment { segment, file, generation: 0, epoch: 0, end: 8192, values: 2, value_bytes: 20 }
+}
+
 pub(crate) fn sealed(end: u64) -> SealedInfo {
     SealedInfo {
         end,
@@ -128,6 +132,17 @@ pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
         ("gc", vec![Edit::RemapSegment { segment: 1, file: 9 }, Edit::RemapSegment { segment: 2, file: 9 }]),
         ("move", vec![Edit::MoveTable { id: 7, level: 2 }]),
         ("drop", vec![Edit::RemoveTable { id: 8 }, Edit::DropSegment { segment: 2 }]),
+        (
+            "install",
+            vec![
+                Edit::NextFile(42),
+                Edit::RemoveTable { id: 7 },
+                Edit::AddTable(table(40, 1, "a", "z", &[4])),
+                add_values(4, 41),
+                Edit::Flushed { position: position(1, 20), membership: b"1,2".to_vec() },
+                Edit::PurgeFloor(position(1, 20)),
+            ],
+        ),
     ]
 }
 

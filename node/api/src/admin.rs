@@ -31,6 +31,8 @@ pub struct NodeStatus {
     pub role: Role,
     /// Current term.
     pub term: u64,
+    /// Index of the first entry that its log still holds.
+    pub first_log: u64,
     /// Index of the last entry in its log.
     pub last_log: u64,
     /// Index of the last committed entry it knows of.

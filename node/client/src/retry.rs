@@ -204,6 +204,9 @@ impl<'a> History<'a> {
             Failure::Late { sent } => {
                 self.unknown |= sent && self.repeat != Repeat::Read;
                 if sent {
+                    // The next call shall not wait there as well: a leader that hangs or is cut off from
+                    // the others keeps its connections.
+                    self.endpoints.avoid(endpoint);
                     self.last = format!("{}: no answer", endpoint.address);
                 }
                 Next::End(self.expired())

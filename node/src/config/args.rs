@@ -128,7 +128,6 @@ mod tests {
                 "node-id",
                 "initial-cluster",
                 "join",
-                "experimental-cluster",
                 "insecure-plaintext",
                 "check-config",
                 "print-config"

@@ -28,9 +28,6 @@ section! {
     initial_cluster: Option<Cluster> = None, Kind::Members, flag "initial-cluster";
     /// Address of any node of a running cluster that this one is to join.
     join: Option<Address> = None, Kind::Address, flag "join";
-    /// Let several nodes form a cluster, which is not ready yet: under test the consensus of a node stopped
-    /// now and then after all nodes had been killed. Only for data that may be lost.
-    experimental_cluster: bool = false, Kind::Switch, flag "experimental-cluster";
     /// Speak plaintext on addresses that other machines can reach.
     insecure_plaintext: bool = false, Kind::Switch, flag "insecure-plaintext";
     /// How much is logged to standard error: off, error, warn, info, debug or trace. The environment
@@ -104,6 +101,9 @@ section! {
     election_timeout_ms_min: u64 = 500, Kind::millis(20, 600_000);
     /// Most time without a leader after which a node stands for election.
     election_timeout_ms_max: u64 = 1_000, Kind::millis(20, 600_000);
+    /// Log kept for nodes that were away or are slow. One that is further behind gets the whole state
+    /// instead. Values that are still current take no extra room by being kept.
+    retained_log_bytes: u64 = GIB, Kind::bytes(MIB, TIB);
 }
 
 impl LimitSettings {

@@ -108,13 +108,6 @@ impl Settings {
     fn not_built(&self) -> Check {
         require(self.join.is_none(), "join", || {
             "is not built yet: start all nodes of a cluster with the same initial_cluster".into()
-        })?;
-        let members = self.initial_cluster.as_ref().map_or(0, |cluster| cluster.members().len());
-        require(members <= 1 || self.experimental_cluster, "initial_cluster", || {
-            format!(
-                "names {members} nodes, but clusters are not ready yet: name only this node, or pass \
-                 --experimental-cluster to try one with data that may be lost"
-            )
         })
     }
 }

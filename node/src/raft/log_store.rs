@@ -45,7 +45,7 @@ impl LogStore {
             Some(entries) => entries,
             None => {
                 let log = self.log().clone();
-                let reading = tokio::task::spawn_blocking(move || log.entries(range, bytes, values));
+                let reading = crate::blocking::run(move || log.entries(range, bytes, values));
                 reading.await.map_err(io::Error::other)?.map_err(to_io)?
             }
         };
@@ -169,7 +169,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, upto: LogIdOfUs) -> io::Result<()> {
         let (store, at) = (self.store.clone(), position(&upto));
-        let purging = tokio::task::spawn_blocking(move || store.purge(at));
+        let purging = crate::blocking::run(move || store.purge(at));
         purging.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 }

@@ -7,7 +7,8 @@
 //! Rules that follow from how openraft 0.10 works, each enforced here:
 //! - It replicates an entry when it is submitted, before the leader's own sync. A leader killed in
 //!   between must not resume its term and give the same `(term, index)` to another entry:
-//!   `enable_leader_restore` is off; a sole voter elects itself at start instead.
+//!   `enable_leader_restore` is off; a sole voter elects itself at start instead. (A simulation turns it on
+//!   to show that replicas then differ.)
 //! - Snapshots are virtual and triggered by us, never by its policy.
 //! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
 
@@ -15,6 +16,7 @@ mod log_store;
 pub mod peer;
 
 mod node;
+mod retention;
 mod state_machine;
 mod types;
 

@@ -1,8 +1,9 @@
 //! One member of the group: write, read barrier, status, shutdown.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kv_api::KvError;
 use kv_api::admin::{NodeStatus, Role};
@@ -11,14 +12,20 @@ use kv_lsm::Store;
 use kv_vlog::{Op, Position};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::log_store::LogStore;
-use super::peer::{CONTROL, Line, Peers};
-use super::state_machine::StateMachine;
-use super::types::{Command, Outcome, TypeConfig, position};
+use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};
+use super::retention::{Floor, Retention};
+use super::state_machine::{SnapshotData, StateMachine};
+use super::types::{
+    Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
+};
 
 /// How far clocks may drift while a lease is out.
 const DRIFT: Duration = Duration::from_millis(100);
@@ -44,6 +51,11 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
     pub election_timeout_ms: std::ops::Range<u64>,
+    /// Log kept for followers, in bytes; one that is further behind gets a snapshot.
+    pub retained_log_bytes: u64,
+    /// Whether a leader that is started again goes on with its term. Never, but where a simulation shows
+    /// why: see the module's rules.
+    pub resume_term: bool,
 }
 
 /// See the module. Clones share the member.
@@ -55,6 +67,9 @@ pub struct RaftNode {
     peers: Peers,
     /// Connections for read indexes and status, by member.
     lines: Arc<Mutex<BTreeMap<u64, Line>>>,
+    /// The state that a leader is sending.
+    receiving: Receiving,
+    retention: AbortHandle,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
     /// When votes may be given again after a restart.
@@ -71,14 +86,15 @@ impl RaftNode {
             election_timeout_min: config.election_timeout_ms.start,
             election_timeout_max: config.election_timeout_ms.end,
             snapshot_policy: SnapshotPolicy::Never,
-            // Never resume a term after a restart: see the module's rules.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(config.resume_term),
             enable_pre_vote: Some(true),
             ..Config::default()
         };
         // openraft reads them from the log when they are committed.
         drop(store.take_uncommitted());
-        let peers = Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone() };
+        let (floor, receiving) = (Floor::default(), Receiving::default());
+        let peers =
+            Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone(), floor: floor.clone() };
         let raft = Raft::new(
             config.node_id,
             Arc::new(raft_config.validate()?),
@@ -87,6 +103,13 @@ impl RaftNode {
             StateMachine::new(store.clone()),
         )
         .await?;
+        let retention = Retention {
+            raft: raft.clone(),
+            store: store.clone(),
+            floor,
+            receiving: receiving.clone(),
+            keep_bytes: config.retained_log_bytes,
+        };
         let (done, recovered) = watch::channel(false);
         let mut node = Self {
             node_id: config.node_id,
@@ -94,6 +117,8 @@ impl RaftNode {
             store,
             peers,
             lines: Arc::default(),
+            receiving,
+            retention: tokio::spawn(retention.run()).abort_handle(),
             recovered,
             votes_from: Instant::now(),
         };
@@ -134,6 +159,43 @@ impl RaftNode {
 
     pub(super) fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
         &self.raft
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(super) fn receiving(&self) -> &Receiving {
+        &self.receiving
+    }
+
+    /// This node's vote, where it is above another one.
+    pub(super) fn vote_above(&self, other: &VoteOfUs) -> Option<VoteOfUs> {
+        let ours = self.metrics().vote;
+        (ours.partial_cmp(other) == Some(Ordering::Greater)).then_some(ours)
+    }
+
+    /// Has what was received become the state; returns the vote that this node has then.
+    pub(super) async fn install_snapshot(
+        &self,
+        head: SnapshotHead,
+        received: kv_lsm::Receiver,
+    ) -> Result<VoteOfUs, String> {
+        let (vote, at) = (from_wire_vote(head.vote), Position::from(head.at));
+        // openraft takes these for granted and would end the process.
+        let applied = self.store.applied();
+        if at.term > head.vote.term || applied.is_some_and(|old| at > old && at.index <= old.index) {
+            return Err(format!(
+                "a snapshot at {at:?} contradicts its vote or what is applied here, {applied:?}"
+            ));
+        }
+        let (decided, blob) = head.membership;
+        let last_membership = decode_stored_membership(decided.map(Position::from), &blob);
+        let last_membership = last_membership.map_err(|error| error.to_string())?;
+        let meta = SnapshotMeta { last_log_id: Some(log_id(at)), last_membership };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
+        let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+        answer.map(|answer| answer.vote).map_err(|error| error.to_string())
     }
 
     /// Whether votes may be given yet.
@@ -241,6 +303,7 @@ impl RaftNode {
                 ServerState::Shutdown => Role::Down,
             },
             term: metrics.current_term,
+            first_log: self.store.log().state().purged.map_or(0, |at| at.index + 1),
             last_log: metrics.last_log_index.unwrap_or_default(),
             committed: self.store.log().committed_next().saturating_sub(1),
             applied: self.store.applied().map_or(0, |at| at.index),
@@ -270,6 +333,7 @@ impl RaftNode {
                 addr,
                 role: Role::Down,
                 term: 0,
+                first_log: 0,
                 last_log: 0,
                 committed: 0,
                 applied: 0,
@@ -319,6 +383,7 @@ impl RaftNode {
 
     /// Stops taking part.
     pub async fn shutdown(&self) {
+        self.retention.abort();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }

@@ -3,17 +3,25 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use kv_lsm::{Store, StoreError};
+use kv_lsm::{Export, Receiver, Store, StoreError};
+use kv_vlog::Position;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
 use openraft::{OptionalSend, RaftSnapshotBuilder, StoredMembership};
 
-use super::types::{LogIdOfUs, StoredMembershipOfUs, TypeConfig, decode_membership, log_id, to_vlog_entry};
+use super::types::{
+    LogIdOfUs, StoredMembershipOfUs, TypeConfig, decode_stored_membership, encode_stored_membership, log_id,
+    position, to_vlog_entry,
+};
 
-/// A snapshot is a promise, not a file: what it stands for is streamed from the store when asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct VirtualSnapshot;
+/// A snapshot is no file. To be sent, it is the state pinned as it was, read while it is sent; received,
+/// it stands beside the live state and becomes it.
+pub(crate) enum SnapshotData {
+    Sent(Arc<Export>),
+    Received(Box<Receiver>),
+}
 
 /// The state as openraft sees it.
 #[derive(Clone, Debug)]
@@ -27,17 +35,29 @@ impl StateMachine {
     }
 
     fn state(&self) -> io::Result<(Option<LogIdOfUs>, StoredMembershipOfUs)> {
-        let applied = self.store.applied().map(log_id);
-        let membership = match self.store.membership() {
-            Some((at, blob)) => StoredMembership::new(Some(log_id(at)), decode_membership(&blob)?),
-            None => StoredMembership::default(),
+        Ok((self.store.applied().map(log_id), stored_membership(self.store.membership())?))
+    }
+
+    /// O(1): nothing is written or copied.
+    fn snapshot(&self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        let export = self.store.export();
+        let meta = SnapshotMeta {
+            last_log_id: export.at().map(log_id),
+            last_membership: stored_membership(export.membership())?,
         };
-        Ok((applied, membership))
+        Ok(Snapshot { meta, snapshot: SnapshotData::Sent(Arc::new(export)) })
     }
 }
 
+fn stored_membership(stored: Option<(Position, Bytes)>) -> io::Result<StoredMembershipOfUs> {
+    stored.map_or_else(
+        || Ok(StoredMembership::default()),
+        |(at, blob)| decode_stored_membership(Some(at), &blob),
+    )
+}
+
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = VirtualSnapshot;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogIdOfUs>, StoredMembershipOfUs)> {
@@ -56,7 +76,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 // It would wait for a flush or read from disk: not on the reactor.
                 Ok(None) => {
                     let store = self.store.clone();
-                    let applying = tokio::task::spawn_blocking(move || store.apply(&entry));
+                    let applying = crate::blocking::run(move || store.apply(&entry));
                     applying.await.map_err(io::Error::other)?.map_err(to_io)?
                 }
                 Err(error) => return Err(to_io(error)),
@@ -72,26 +92,32 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.clone()
     }
 
+    /// By one change-set: a crash leaves the old state or the new one.
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMetaOf<TypeConfig>,
-        _snapshot: VirtualSnapshot,
+        meta: &SnapshotMetaOf<TypeConfig>,
+        snapshot: SnapshotData,
     ) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this version runs one node and takes no snapshots"))
+        let (Some(at), SnapshotData::Received(received)) = (&meta.last_log_id, snapshot) else {
+            return Err(io::Error::other("only a snapshot that was received is installed"));
+        };
+        let (at, store) = (position(at), self.store.clone());
+        let (decided, blob) = encode_stored_membership(&meta.last_membership)?;
+        let membership = decided.map(|decided| (decided, blob));
+        let installing = crate::blocking::run(move || store.install(*received, at, membership));
+        installing.await.map_err(io::Error::other)?.map(drop).map_err(to_io)
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, VirtualSnapshot>>> {
-        Ok(None)
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
+        self.store.applied().map(|_| self.snapshot()).transpose()
     }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
-    type SnapshotData = VirtualSnapshot;
+    type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, VirtualSnapshot>> {
-        let (last_log_id, last_membership) = self.state()?;
-        let meta = SnapshotMeta { last_log_id, last_membership };
-        Ok(Snapshot { meta, snapshot: VirtualSnapshot })
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
+        self.snapshot()
     }
 }
 

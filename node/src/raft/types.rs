@@ -7,7 +7,7 @@ use std::io;
 use bytes::Bytes;
 use kv_vlog::{Entry, Op, Payload, Position};
 use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
-use openraft::{BasicNode, EntryPayload, LogId, Membership, RaftTypeConfig};
+use openraft::{BasicNode, EntryPayload, LogId, Membership, RaftTypeConfig, StoredMembership};
 use serde::{Deserialize, Serialize};
 
 use super::peer::WireVote;
@@ -109,7 +109,22 @@ fn encode_membership(membership: &MembershipOfUs) -> io::Result<Bytes> {
     postcard::to_stdvec(&record).map(Bytes::from).map_err(io::Error::other)
 }
 
-pub(crate) fn decode_membership(blob: &[u8]) -> io::Result<MembershipOfUs> {
+/// A membership with the place where it was decided, as the engine keeps it.
+pub(crate) fn encode_stored_membership(
+    stored: &StoredMembershipOfUs,
+) -> io::Result<(Option<Position>, Bytes)> {
+    Ok((stored.log_id().as_ref().map(position), encode_membership(stored.membership())?))
+}
+
+/// The way back.
+pub(crate) fn decode_stored_membership(
+    decided: Option<Position>,
+    blob: &[u8],
+) -> io::Result<StoredMembershipOfUs> {
+    Ok(StoredMembership::new(decided.map(log_id), decode_membership(blob)?))
+}
+
+fn decode_membership(blob: &[u8]) -> io::Result<MembershipOfUs> {
     let record: MembershipRecord = postcard::from_bytes(blob).map_err(|e| {
         io::Error::new(io::ErrorKind::InvalidData, format!("the membership in the log is damaged: {e}"))
     })?;

@@ -50,7 +50,7 @@ impl Kv for KvService {
         run_to_end(async move {
             let compression = shared.store.options().compression;
             let ops = if request.payload_bytes() > INLINE_BYTES_MAX {
-                tokio::task::spawn_blocking(move || to_ops(request, &compression))
+                crate::blocking::run(move || to_ops(request, &compression))
                     .await
                     .map_err(|e| KvError::Unavailable(format!("the write was not begun: {e}")))?
             } else {

@@ -53,7 +53,7 @@ impl Shared {
             interval.tick().await;
             // A disk that hangs must not hang the reactor.
             let shared = self.clone();
-            let looked = tokio::task::spawn_blocking(move || {
+            let looked = crate::blocking::run(move || {
                 shared.disk.look();
                 shared.scans.prune();
             });
@@ -69,7 +69,7 @@ impl Shared {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, KvError> {
         let shared = self.clone();
-        match tokio::task::spawn_blocking(move || work(&shared)).await {
+        match crate::blocking::run(move || work(&shared)).await {
             Ok(result) => result.map_err(|error| to_wire(&error)),
             Err(error) => Err(KvError::Unavailable(format!("the read ended early: {error}"))),
         }
@@ -79,28 +79,36 @@ impl Shared {
 /// The services a node has.
 #[must_use]
 pub fn services() -> Vec<Service> {
-    vec![Service::KV, Service::ADMIN, peer::CONTROL, peer::ENTRIES]
+    vec![Service::KV, Service::ADMIN, peer::CONTROL, peer::ENTRIES, peer::SNAPSHOTS]
+}
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    /// Those of clients.
+    pub clients: ServeOptions,
+    /// Those of other nodes.
+    pub peers: ServeOptions,
 }
 
 /// Answers one connection until it ends.
-pub async fn answer(connection: Connection, options: ServeOptions, shared: Arc<Shared>) {
+pub async fn answer(connection: Connection, serving: Serving, shared: Arc<Shared>) {
+    let Serving { clients, peers } = serving;
     if connection.service == Service::KV {
         let service = KvService(shared);
-        serve(connection, options, move |context, request| {
+        serve(connection, clients, move |context, request| {
             tarpc::server::Serve::serve(service.clone().serve(), context, request)
         })
         .await;
     } else if connection.service == Service::ADMIN {
         let service = AdminService(shared);
-        serve(connection, options, move |context, request| {
+        serve(connection, clients, move |context, request| {
             tarpc::server::Serve::serve(service.clone().serve(), context, request)
         })
         .await;
     } else {
         let service = PeerService::new(shared.raft.clone());
-        // In the order of arrival: entries must not overtake each other.
-        let options = ServeOptions { in_order: true, ..options };
-        serve(connection, options, move |context, request| {
+        serve(connection, peers, move |context, request| {
             tarpc::server::Serve::serve(service.clone().serve(), context, request)
         })
         .await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
@@ -112,6 +113,8 @@ struct State {
     counts: BTreeMap<OpKind, u64>,
     failed: u64,
     barriers: Vec<Arc<Barrier>>,
+    /// By a part of the path.
+    delays: Vec<(String, Duration)>,
 }
 
 impl FaultVfs {
@@ -155,6 +158,16 @@ impl FaultVfs {
         let barrier = Arc::new(Barrier { path_contains: path_contains.into(), ..Barrier::default() });
         self.faults.state.lock().barriers.push(barrier.clone());
         BlockedSync { barrier, faults: self.faults.clone() }
+    }
+
+    /// From now on, each `sync_data` of a file whose path contains this takes this much longer: a disk that
+    /// is slow, not dead. Zero ends it.
+    pub fn delay_sync(&self, path_contains: &str, delay: Duration) {
+        let delays = &mut self.faults.state.lock().delays;
+        delays.retain(|(part, _)| part != path_contains);
+        if !delay.is_zero() {
+            delays.push((path_contains.into(), delay));
+        }
     }
 
     fn wrap(&self, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
@@ -207,9 +220,16 @@ impl Faults {
         Err(in_context(name, paths.last().copied().unwrap_or(Path::new("")), fault.error()))
     }
 
-    /// Waits at every barrier for syncs of this path.
+    /// Waits as long as syncs of this path are delayed, and at every barrier for them.
     fn wait(&self, path: &Path) {
-        let barriers = self.state.lock().barriers.clone();
+        let (barriers, delay) = {
+            let state = self.state.lock();
+            let delays = state.delays.iter().filter(|(part, _)| path.to_string_lossy().contains(part));
+            (state.barriers.clone(), delays.map(|(_, delay)| *delay).sum::<Duration>())
+        };
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
         for barrier in barriers {
             if path.to_string_lossy().contains(&barrier.path_contains) {
                 barrier.wait();
@@ -522,5 +542,24 @@ mod tests {
         blocked.release();
         syncs.join().unwrap().unwrap();
         assert_eq!(disk.operations(), before + 2);
+    }
+
+    #[test]
+    fn syncs_of_a_slow_file_take_longer() {
+        let (vfs, _) = faulty();
+        let time = |name: &str| {
+            let began = std::time::Instant::now();
+            vfs.create(path(name), IoMode::Buffered).unwrap().sync_data().unwrap();
+            began.elapsed()
+        };
+        let (long, short) = (Duration::from_secs(60), Duration::from_millis(50));
+        vfs.delay_sync(".seg", long);
+        assert!(time("/b") < long);
+        vfs.delay_sync(".seg", short);
+        let slow = time("/a.seg");
+        assert!(slow >= short && slow < long, "{slow:?}");
+        vfs.delay_sync(".seg", long);
+        vfs.delay_sync(".seg", Duration::ZERO);
+        assert!(time("/c.seg") < long);
     }
 }

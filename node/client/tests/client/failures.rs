@@ -184,6 +184,18 @@ async fn a_call_without_an_answer_ends_at_its_deadline() {
     assert_eq!(*node.connections.lock().unwrap(), 1);
 }
 
+/// Broken by: a client that stays with a leader that hangs, while the others have elected another one.
+#[tokio::test]
+async fn after_a_call_without_an_answer_another_node_is_asked() {
+    let (one, other) = (Node::start(Fake::default()).await, Node::start(Fake::default()).await);
+    let client = builder([&other.address]).build().unwrap().with_deadline(Duration::from_millis(200));
+    other.fake.answer_first([KvError::NotLeader { leader: Some((1, one.address.clone())) }]);
+    client.put("k", "v").await.unwrap();
+    client.put("wait", "v").await.unwrap_err();
+    client.put("k", "v").await.unwrap();
+    assert_eq!((one.fake.count("write"), other.fake.count("write")), (2, 2));
+}
+
 #[tokio::test]
 async fn a_stopping_node_answers_what_it_has_and_another_takes_over() {
     let (one, other) = (Node::start(Fake::default()).await, Node::start(Fake::default()).await);

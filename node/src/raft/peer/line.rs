@@ -35,6 +35,10 @@ struct Live {
     dispatch: JoinHandle<()>,
 }
 
+fn usable(live: &Option<Live>) -> Option<PeerClient> {
+    live.as_ref().filter(|live| !live.dispatch.is_finished()).map(|live| live.client.clone())
+}
+
 impl Drop for Live {
     fn drop(&mut self) {
         self.dispatch.abort();
@@ -76,15 +80,22 @@ impl Line {
     }
 
     async fn client(&self) -> Result<PeerClient, String> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = &*live
-            && !live.dispatch.is_finished()
-        {
-            return Ok(live.client.clone());
+        if let Some(client) = usable(&*self.live.lock().await) {
+            return Ok(client);
         }
-        *live = None;
-        let made = self.dial().await.map_err(|why| format!("{}: {why}", self.target.address))?;
-        Ok(live.insert(made).client.clone())
+        // In a task of its own: who sends heartbeats gives up sooner than a distant peer can be dialled, and
+        // the next one is to find the connection.
+        let line = self.clone();
+        let dialling = tokio::spawn(async move {
+            let mut live = line.live.lock().await;
+            if let Some(client) = usable(&live) {
+                return Ok(client);
+            }
+            *live = None;
+            let made = line.dial().await.map_err(|why| format!("{}: {why}", line.target.address))?;
+            Ok(live.insert(made).client.clone())
+        });
+        dialling.await.map_err(|error| error.to_string())?
     }
 
     async fn dial(&self) -> Result<Live, String> {
@@ -101,7 +112,7 @@ impl Line {
         if welcome.node_id != *node_id {
             return Err(format!("is node {}, not node {node_id}", welcome.node_id));
         }
-        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, welcome.limits.frame_bytes_max);
+        let transport = ClientTransport::<PeerRequest, PeerResponse>::new(io, super::FRAME_BYTES_MAX);
         let new = PeerClient::new(tarpc::client::Config::default(), transport);
         let dispatch = tokio::spawn(async move {
             if let Err(error) = new.dispatch.await {

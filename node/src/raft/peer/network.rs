@@ -17,10 +17,14 @@ use openraft::raft::{
 };
 use openraft::{BasicNode, OptionalSend};
 
-use super::wire::{Append, Appended, Ballot, Transfer, WireEntry};
-use super::{CONTROL, ENTRIES, Line, Target};
-use crate::raft::state_machine::VirtualSnapshot;
-use crate::raft::types::{TypeConfig, from_wire_vote, log_id, position, to_vlog_entry, to_wire_vote};
+use super::sending::send;
+use super::wire::{Append, Appended, At, Ballot, SnapshotHead, Transfer, WireEntry};
+use super::{CONTROL, ENTRIES, Line, SNAPSHOTS, Target};
+use crate::raft::retention::Floor;
+use crate::raft::state_machine::SnapshotData;
+use crate::raft::types::{
+    TypeConfig, encode_stored_membership, from_wire_vote, log_id, position, to_vlog_entry, to_wire_vote,
+};
 
 /// How long a follower may take to make entries durable: a slow disk is no dead node.
 const ENTRIES_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,6 +36,8 @@ const PIPELINE: usize = 8;
 pub(crate) struct Peers {
     pub cluster_id: [u8; 16],
     pub dialer: Arc<dyn Dialer>,
+    /// What streams of entries may not hold on to.
+    pub floor: Floor,
 }
 
 impl Peers {
@@ -41,10 +47,13 @@ impl Peers {
     }
 }
 
-/// Both connections to one member.
+/// The connections to one member, made when they are needed. openraft asks for a network for each kind of
+/// traffic: heartbeats go over connections of their own, although they look like entries.
 pub(crate) struct PeerNetwork {
     control: Line,
     entries: Line,
+    snapshots: Line,
+    floor: Floor,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Peers {
@@ -52,7 +61,12 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerNetwork {
         let target = self.target(target, &node.addr);
-        PeerNetwork { control: Line::new(target.clone(), CONTROL), entries: Line::new(target, ENTRIES) }
+        PeerNetwork {
+            control: Line::new(target.clone(), CONTROL),
+            entries: Line::new(target.clone(), ENTRIES),
+            snapshots: Line::new(target, SNAPSHOTS),
+            floor: self.floor.clone(),
+        }
     }
 }
 
@@ -66,15 +80,15 @@ fn ours(why: impl std::fmt::Display) -> RPCError<TypeConfig> {
 }
 
 impl RaftNetworkV2<TypeConfig> for PeerNetwork {
-    type SnapshotData = VirtualSnapshot;
+    type SnapshotData = SnapshotData;
 
-    /// Heartbeats; entries go through [`Self::stream_append`].
+    /// Heartbeats and entries go through [`Self::stream_append`].
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        append(self.control.clone(), option.hard_ttl(), rpc).await
+        append(self.entries.clone(), option.hard_ttl(), rpc).await
     }
 
     /// Sends requests without waiting for the answers to those before; answers come in order.
@@ -86,13 +100,15 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
-        let line = self.entries.clone();
+        let (line, floor) = (self.entries.clone(), self.floor.clone());
         Box::pin(async move {
             // openraft waits out its back-off inside of this stream: who dials before that dials in a loop.
             let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
             line.connect().await.map_err(unreachable)?;
             let requests = stream::iter([first]).chain(input);
-            let answers = requests.map(move |rpc| append_in_stream(line.clone(), rpc)).buffered(PIPELINE);
+            let answers = requests
+                .map(move |rpc| append_in_stream(line.clone(), floor.clone(), rpc))
+                .buffered(PIPELINE);
             Ok(until_incomplete(answers).boxed())
         })
     }
@@ -123,13 +139,25 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 
     async fn full_snapshot(
         &mut self,
-        _vote: VoteOf<TypeConfig>,
-        _snapshot: SnapshotOf<TypeConfig, VirtualSnapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotData>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        // The log is never purged in this version, so that no follower needs one.
-        Err(Unreachable::from_string("this version sends no snapshots").into())
+        let (meta, SnapshotData::Sent(export)) = (snapshot.meta, snapshot.snapshot) else {
+            return Err(ours("a snapshot that was received is not sent on").into());
+        };
+        let Some(at) = meta.last_log_id else { return Err(ours("there is nothing to send yet").into()) };
+        let (decided, blob) = encode_stored_membership(&meta.last_membership).map_err(ours)?;
+        let membership = (decided.map(At::from), blob);
+        let head = SnapshotHead { vote: to_wire_vote(&vote), at: position(&at).into(), membership };
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = send(&self.snapshots, head, export) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(from_wire_vote(vote))),
+                Err(why) => Err(unreachable(why).into()),
+            },
+        }
     }
 
     async fn transfer_leader(
@@ -182,8 +210,16 @@ async fn append(
 }
 
 /// Sends one request of a pipeline; also says whether all of it was taken.
-async fn append_in_stream(line: Line, rpc: AppendEntriesRequest<TypeConfig>) -> (StreamAnswer, bool) {
+async fn append_in_stream(
+    line: Line,
+    floor: Floor,
+    rpc: AppendEntriesRequest<TypeConfig>,
+) -> (StreamAnswer, bool) {
     let previous = rpc.prev_log_id;
+    // Not so for requests without entries: heartbeats go on while the follower gets a snapshot.
+    if !rpc.entries.is_empty() && previous.map_or(0, |id| id.index() + 1) < floor.next_kept() {
+        return (Err(ours("the follower is too far behind: it gets a snapshot")), false);
+    }
     let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
     match append(line, ENTRIES_DEADLINE, rpc).await {
         Ok(answer) => {

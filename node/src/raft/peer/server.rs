@@ -8,7 +8,10 @@ use openraft::raft::{
 };
 use tarpc::context::Context;
 
-use super::wire::{Append, Appended, At, Ballot, Peer, Transfer, Voted, WireEntry};
+use super::wire::{
+    Append, Appended, At, Ballot, Peer, SnapshotBegun, SnapshotHead, SnapshotPage, Transfer, Voted,
+    WireEntry, WireVote,
+};
 use crate::raft::node::RaftNode;
 use crate::raft::types::{TypeConfig, from_vlog_entry, from_wire_vote, log_id, position, to_wire_vote};
 
@@ -60,6 +63,25 @@ impl Peer for PeerService {
     async fn pre_vote(self, _: Context, request: Ballot) -> Result<Voted, String> {
         self.node.may_vote()?;
         voted(self.node.raft().pre_vote(vote_request(request)).await)
+    }
+
+    async fn begin_snapshot(self, _: Context, head: SnapshotHead) -> Result<SnapshotBegun, String> {
+        // Before anything is sent; openraft looks again when it is to be installed.
+        if let Some(higher) = self.node.vote_above(&from_wire_vote(head.vote)) {
+            return Ok(SnapshotBegun::HigherVote(to_wire_vote(&higher)));
+        }
+        let transfer = self.node.receiving().begin(self.node.store().clone(), head);
+        transfer.await.map(SnapshotBegun::Transfer)
+    }
+
+    async fn snapshot_page(self, _: Context, page: SnapshotPage) -> Result<(), String> {
+        self.node.receiving().page(page).await
+    }
+
+    async fn end_snapshot(self, _: Context, transfer: u64, pages: u64) -> Result<WireVote, String> {
+        let (head, receiver) = self.node.receiving().end(transfer, pages).await?;
+        let vote = self.node.install_snapshot(head, receiver).await?;
+        Ok(to_wire_vote(&vote))
     }
 
     async fn transfer(self, _: Context, request: Transfer) -> Result<(), String> {

@@ -18,6 +18,7 @@ use crate::world::{Life, dir, shared};
 pub use check::contents;
 pub use model::Contents;
 use model::Model;
+pub use run::records_of;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,10 @@ impl Subject for Node {
         "a truncation under way",
         "a vote under way",
         "a purge under way",
+        "an installation under way",
+        "in install",
+        "Remove segment by the caller",
+        "Create table by the caller",
         "in rewrite",
         "in stop",
         // The first segment, a roll, a group, a footer.

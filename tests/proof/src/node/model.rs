@@ -15,6 +15,8 @@ pub enum Request {
     Append(Arc<Entry>),
     Truncate(u64),
     Vote(Vote),
+    /// All entries are in a snapshot, and none in the log.
+    Install(Arc<Vec<Arc<Entry>>>),
 }
 
 /// What the log comes to.
@@ -55,6 +57,7 @@ impl Known for Model {
                 Request::Append(entry) => operations_under_way(&entry.payload, note),
                 Request::Truncate(_) => note("a truncation"),
                 Request::Vote(_) => note("a vote"),
+                Request::Install(_) => note("an installation"),
             }
         }
         if self.purging > self.purged {
@@ -88,6 +91,7 @@ impl Log {
             }
             Request::Truncate(next) => self.entries.truncate(*next as usize),
             Request::Vote(vote) => self.vote = Some(*vote),
+            Request::Install(entries) => self.entries = entries.to_vec(),
         }
     }
 

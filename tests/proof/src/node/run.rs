@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use kv_lsm::{Store, StoreError};
+use bytes::Bytes;
+use kv_lsm::{ExportRecord, ExportValue, Store, StoreError};
 use kv_manifest::Manifest;
 use kv_vfs::{ManualClock, Vfs};
 use kv_vlog::{Callback, Entry, Payload, Position, Vote};
 
 use super::check::{compare, contents, explain};
-use super::model::{Model, Request};
-use super::script::{Step, payload, script};
+use super::model::{Contents, Model, Request};
+use super::script::{Step, payload, script, stored};
 use super::{Node, Opened};
 use crate::coverage::Coverage;
 use crate::crash::Subject;
 use crate::dice::Dice;
-use crate::world::{Life, dir};
+use crate::world::{Life, dir, options};
 
 /// Runs all steps of a seed on an empty disk, or those up to the first error.
 pub fn run(seed: u64, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Model>>) -> Result<(), StoreError> {
@@ -90,6 +91,20 @@ pub fn go_on(opened: Opened, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Model>>, seed: 
     opened.store.stop();
 }
 
+/// What a peer with these contents sends.
+pub fn records_of(contents: &Contents) -> Vec<ExportRecord> {
+    let record = |(key, (seq, value)): (&Bytes, &(u64, Bytes))| {
+        let is_inline = (value.len() as u64) < options().separate_bytes_min;
+        let value = if is_inline {
+            ExportValue::Inline(value.clone())
+        } else {
+            ExportValue::Stored(stored(key, value.clone()))
+        };
+        ExportRecord { key: key.clone(), seq: *seq, value }
+    };
+    contents.iter().map(record).collect()
+}
+
 struct Driver<'a> {
     store: &'a Store,
     life: &'a Arc<Life<Model>>,
@@ -129,6 +144,10 @@ impl Driver<'_> {
             Step::Purge(keep) => {
                 self.life.enter("purge");
                 self.purge(keep)?;
+            }
+            Step::Install(payloads) => {
+                self.life.enter("install");
+                self.install(payloads)?;
             }
             Step::Pass(time) => self.life.pass(time),
             Step::Close | Step::Stop | Step::Rewrite => unreachable!("these take the store"),
@@ -201,6 +220,40 @@ impl Driver<'_> {
         };
         self.store.log().truncate(next, self.ask(Request::Truncate(next)))?;
         self.append(Payload::Blank)
+    }
+
+    /// The new leader's log is what is committed, and these behind it, so many that the log here is shorter.
+    fn install(&self, payloads: Vec<Payload>) -> Result<(), StoreError> {
+        let term = self.next_term();
+        let (mut log, committed) = {
+            let known = self.life.known();
+            (known.log(), known.committed)
+        };
+        let voided = log.entries.len() as u64 - committed;
+        log.entries.truncate(committed as usize);
+        let blank = (0..voided).map(|_| Payload::Blank);
+        for (index, payload) in (committed..).zip(payloads.into_iter().chain(blank)) {
+            log.entries.push(Arc::new(Entry { at: Position { term, index }, payload }));
+        }
+        let next = log.entries.len() as u64;
+        let records = records_of(&log.contents(next));
+        // A transfer that ends half-way leaves nothing.
+        let mut half = self.store.receive()?;
+        records.iter().take(records.len() / 2).try_for_each(|record| half.add(record.clone()))?;
+        drop(half);
+        let mut whole = self.store.receive()?;
+        records.into_iter().try_for_each(|record| whole.add(record))?;
+        let number = {
+            let mut known = self.life.known();
+            known.purging = next;
+            known.ask(Request::Install(Arc::new(log.entries.clone())))
+        };
+        let at = Position { term: log.entries[next as usize - 1].at.term, index: next - 1 };
+        assert!(self.store.install(whole, at, log.membership(next))?, "{at:?} was applied here already");
+        let mut known = self.life.known();
+        known.acknowledge(number);
+        (known.purged, known.flushed, known.committed) = (next, next, next);
+        Ok(())
     }
 
     fn purge(&self, keep: u64) -> Result<(), StoreError> {

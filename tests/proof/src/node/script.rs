@@ -24,6 +24,8 @@ pub enum Step {
     Flush,
     /// Gives up entries that are in tables, all but so many.
     Purge(u64),
+    /// A new leader's snapshot takes the place of everything: what is committed, and these entries behind it.
+    Install(Vec<Payload>),
     /// Time passes, and background work is done.
     Pass(Duration),
     /// A clean close and an open.
@@ -59,8 +61,13 @@ fn op(dice: &mut Dice) -> Op {
 }
 
 fn put(key: Bytes, value: Bytes) -> Op {
-    let value = OpValue::Full(StoredValue::new(&key, value, &Compression::default()));
+    let value = OpValue::Full(stored(&key, value));
     Op::Put { key, value }
+}
+
+/// The value as the engine stores it.
+pub fn stored(key: &[u8], value: Bytes) -> StoredValue {
+    StoredValue::new(key, value, &Compression::default())
 }
 
 /// Entries of many groups that nobody waits for, and then a flush: it gets its turn while the log has
@@ -68,6 +75,14 @@ fn put(key: Bytes, value: Bytes) -> Op {
 fn burst(dice: &mut Dice) -> [Step; 3] {
     let entry = |number| Payload::Ops(vec![put(key(number), dice.bytes(5_000, 1))]);
     [Step::Append((0..8).map(entry).collect()), Step::Commit(8), Step::Flush]
+}
+
+/// A snapshot that comes while entries of the old leader are not committed, and writes behind it.
+fn install(dice: &mut Dice) -> [Step; 5] {
+    let mut append = |count| Step::Append((0..count).map(|_| payload(dice)).collect());
+    let (before, after) = (append(2), append(2));
+    let installed = (0..5).map(|_| payload(dice)).collect();
+    [before, Step::Install(installed), after, Step::Commit(1), Step::Flush]
 }
 
 fn step(dice: &mut Dice) -> Step {
@@ -89,8 +104,10 @@ pub fn script(dice: &mut Dice) -> Vec<Step> {
     let mut insert = |at: usize, more: Vec<Step>| drop(steps.splice(at..at, more));
     insert(STEPS, vec![Step::Sync, Step::Commit(99), Step::Flush, Step::Purge(2), Step::Close]);
     insert(STEPS * 5 / 6, vec![Step::Append(vec![Payload::Blank; 2]), Step::NewLeader(2), Step::Stop]);
+    insert(STEPS * 3 / 4, install(dice).into());
     insert(STEPS * 2 / 3, vec![Step::Rewrite]);
     insert(STEPS / 2, burst(dice).into());
     insert(STEPS / 3, vec![Step::Stop]);
+    insert(STEPS / 5, install(dice).into());
     steps
 }

@@ -1,0 +1,134 @@
+//! What is sent to a node that cannot catch up from the log: the state at one entry, page by page.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_vlog::{Position, StoredValue, Vlog};
+
+use super::core::visible_after;
+use super::scan::{ScanItem, scan};
+use super::view::View;
+use super::{ScanRange, Store, pointer};
+use crate::error::StoreError;
+use crate::key::{Seq, Slot};
+
+/// Bytes that a record takes besides its key and value, about.
+const RECORD_BYTES: usize = 40;
+
+/// A key that is there, its newest version and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRecord {
+    /// The key.
+    pub key: Bytes,
+    /// Its version.
+    pub seq: Seq,
+    /// Its value.
+    pub value: ExportValue,
+}
+
+/// The value of an [`ExportRecord`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportValue {
+    /// A short value, which stands beside its key in tables.
+    Inline(Bytes),
+    /// A value of a segment, as it is stored there: compressed, with its checksum.
+    Stored(StoredValue),
+}
+
+impl ExportRecord {
+    /// Bytes it takes in a page, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            ExportValue::Inline(value) => value.len(),
+            ExportValue::Stored(value) => value.stored_bytes(),
+        };
+        RECORD_BYTES + self.key.len() + value
+    }
+}
+
+/// The state as of one entry, pinned: memtables, tables and what they point to stay as they are until it is
+/// dropped, whatever is written, flushed, compacted or installed meanwhile. Nothing is copied to take one.
+///
+/// It may outlive the store's workers, but its tables and segments are read from the store's directory.
+pub struct Export {
+    view: Arc<View>,
+    log: Arc<Vlog>,
+    at: Option<Position>,
+    membership: Option<(Position, Bytes)>,
+}
+
+impl Store {
+    /// The state as of the last entry applied. Waits for an apply that is under way.
+    #[must_use]
+    pub fn export(&self) -> Export {
+        // With the applier held, position, membership and view are those of one entry.
+        let _applier = self.applier.lock();
+        let progress = self.shared.core.progress();
+        Export {
+            view: self.shared.core.view(),
+            log: self.shared.log.clone(),
+            at: progress.applied,
+            membership: progress.membership,
+        }
+    }
+}
+
+impl Export {
+    /// The entry up to which everything is in it; `None`: nothing was ever applied.
+    #[must_use]
+    pub fn at(&self) -> Option<Position> {
+        self.at
+    }
+
+    /// The newest membership as of that entry, with its place in the log.
+    #[must_use]
+    pub fn membership(&self) -> Option<(Position, Bytes)> {
+        self.membership.clone()
+    }
+
+    /// The keys that are there, in order, from the first one behind `after` on (`None`: from the start):
+    /// about `bytes_max` bytes of records, but one at least; none where there are no more.
+    pub fn page(&self, after: Option<&Bytes>, bytes_max: usize) -> Result<Vec<ExportRecord>, StoreError> {
+        // The least key behind another one is that with a zero byte added.
+        let from = after.map_or_else(Bytes::new, |key| [key, &b"\0"[..]].concat().into());
+        // The active memtable of the view goes on growing until it is frozen; what is newer is not seen.
+        let seq = self.at.map_or(0, |at| visible_after(at.index));
+        let (mut page, mut bytes) = (Vec::new(), 0usize);
+        for item in scan(&self.view, ScanRange { from, to: None }, seq)? {
+            let item = item?;
+            if !page.is_empty() && bytes + item_bytes(&item) > bytes_max {
+                break;
+            }
+            let record = self.record(item)?;
+            bytes += record.bytes();
+            page.push(record);
+        }
+        Ok(page)
+    }
+
+    fn record(&self, item: ScanItem) -> Result<ExportRecord, StoreError> {
+        let ScanItem { key, revision: seq, slot, pin: _pin } = item;
+        let value = match slot {
+            Slot::Inline(value) => ExportValue::Inline(value),
+            Slot::Pointer(at) => ExportValue::Stored(self.log.value(pointer(&at), &key, seq)?),
+            Slot::Tombstone => ExportValue::Inline(Bytes::new()), // a scan gives none
+        };
+        Ok(ExportRecord { key, seq, value })
+    }
+}
+
+/// Known before the value is read. A pointer's length counts header and key already.
+fn item_bytes(item: &ScanItem) -> usize {
+    match &item.slot {
+        Slot::Pointer(at) => at.length as usize,
+        Slot::Inline(value) => RECORD_BYTES + item.key.len() + value.len(),
+        Slot::Tombstone => 0,
+    }
+}
+
+impl std::fmt::Debug for Export {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Export").field("at", &self.at).finish_non_exhaustive()
+    }
+}

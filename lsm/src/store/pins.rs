@@ -1,0 +1,106 @@
+//! Segments that are dropped, and who may still read them.
+//!
+//! A view holds a pin, and so does whatever was found in a view and may be looked up later. A segment that is
+//! dropped hangs on the pin of the views that may lead to it; the next views have the next pin. Each pin
+//! keeps the next one: a segment goes when the last user of its pin, and of all pins before, is gone.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use kv_vfs::Vfs;
+use kv_vlog::Vlog;
+
+/// What views hold. Clones of one pin are equal in every respect, so that what holds one can be compared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pin(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Set once: what goes with this pin, and the pin that came after it.
+    after: OnceLock<(Vec<Retired>, Pin)>,
+}
+
+/// A segment that is no part of the data any more. Dropping it lets go of its file and removes it; the
+/// manifest has durably dropped it before.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub log: Arc<Vlog>,
+    pub vfs: Arc<dyn Vfs>,
+    pub segment: u64,
+    pub path: PathBuf,
+}
+
+impl Pin {
+    /// Hangs segments on this pin; gives the pin of the views that come next. Once for each pin.
+    pub(crate) fn retire(&self, segments: Vec<Retired>) -> Pin {
+        let next = Pin::default();
+        let set = self.0.after.set((segments, next.clone()));
+        assert!(set.is_ok(), "a pin is followed by one other");
+        next
+    }
+}
+
+impl PartialEq for Pin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Pin {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // One after the other, not each within the one before: there may be many.
+        let mut after = self.after.take();
+        while let Some((segments, next)) = after {
+            drop(segments);
+            after = Arc::into_inner(next.0).and_then(|mut held| held.after.take());
+        }
+    }
+}
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        self.log.forget_segment(self.segment);
+        if let Err(error) = self.vfs.remove(&self.path) {
+            // Nothing is lost: the next open finds an orphan and removes it.
+            tracing::warn!(%error, "could not remove a segment that is no longer needed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many pins are left of a chain that begins with this one.
+    fn chain(pin: &Pin) -> usize {
+        1 + pin.0.after.get().map_or(0, |(_, next)| chain(next))
+    }
+
+    #[test]
+    fn a_pin_keeps_all_that_come_after_it() {
+        let first = Pin::default();
+        let second = first.retire(Vec::new());
+        let third = second.retire(Vec::new());
+        let (watch_second, watch_third) = (Arc::downgrade(&second.0), Arc::downgrade(&third.0));
+        drop((second, third));
+        assert_eq!(chain(&first), 3);
+        let again = first.clone();
+        drop(first);
+        assert!(watch_second.upgrade().is_some());
+        drop(again);
+        assert!(watch_second.upgrade().is_none() && watch_third.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_long_chain_goes_without_taking_the_stack() {
+        let first = Pin::default();
+        let mut last = first.clone();
+        for _ in 0..1_000_000 {
+            last = last.retire(Vec::new());
+        }
+        drop(last);
+        drop(first);
+    }
+}

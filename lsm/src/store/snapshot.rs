@@ -1,0 +1,78 @@
+//! Reading one moment of the store, however often.
+
+use std::sync::{Arc, OnceLock};
+
+use super::view::View;
+use super::{Found, Scan, ScanRange, Store, scan};
+use crate::error::StoreError;
+use crate::key::Seq;
+
+/// The time between two installed states. Flushes and compactions keep what snapshots see, an install does
+/// not: those of the time before go on with what was there last.
+#[derive(Debug, Default)]
+pub(crate) struct Era {
+    last: OnceLock<Arc<View>>,
+}
+
+impl Era {
+    /// Ends it, before reads see anything newer than `last`.
+    pub(crate) fn end(&self, last: Arc<View>) {
+        self.last.get_or_init(|| last);
+    }
+
+    /// What a snapshot of this time reads, where reads see `now`; taken before this is asked.
+    pub(crate) fn view(&self, now: Arc<View>) -> Arc<View> {
+        self.last.get().cloned().unwrap_or(now)
+    }
+}
+
+/// A moment of the store, pinned until dropped.
+pub struct Snapshot {
+    seq: Seq,
+    era: Arc<Era>,
+    store: Arc<Store>,
+}
+
+impl Store {
+    /// Pins what is visible now: later flushes and compactions keep what it can see.
+    #[must_use]
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        let (seq, era) = self.shared.core.pin_snapshot();
+        Snapshot { seq, era, store: self.clone() }
+    }
+}
+
+impl Snapshot {
+    /// The newest version it sees.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The value of a key as of this moment.
+    pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
+        self.store.get_in(&self.view(), key, self.seq, range)
+    }
+
+    /// Keys of a range as of this moment, in order.
+    pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
+        scan(&self.view(), range, self.seq)
+    }
+
+    /// What a pinned version needs is in every view of its time.
+    fn view(&self) -> Arc<View> {
+        self.era.view(self.store.shared.core.view())
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.store.shared.core.unpin_snapshot(self.seq);
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("seq", &self.seq).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! How much log is kept for followers: by bytes, whoever still wants to read it. A follower that is slow or
+//! gone must not fill the disk of the others; it gets a snapshot when it comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kv_lsm::Store;
+use openraft::Raft;
+use openraft::errors::Fatal;
+
+use super::peer::Receiving;
+use super::state_machine::StateMachine;
+use super::types::TypeConfig;
+
+/// How often the log is looked at. Between two looks it can grow by what is written meanwhile.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The entries that are about to be purged. openraft waits with a purge while a stream to a follower still
+/// reads such entries, so that streams look here and end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Floor(Arc<AtomicU64>);
+
+impl Floor {
+    /// Entries below this index are wanted no more.
+    pub(crate) fn next_kept(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn raise(&self, next_kept: u64) {
+        self.0.fetch_max(next_kept, Ordering::AcqRel);
+    }
+}
+
+/// Purges what is beyond `keep_bytes`, until consensus stops.
+pub(super) struct Retention {
+    pub raft: Raft<TypeConfig, StateMachine>,
+    pub store: Arc<Store>,
+    pub floor: Floor,
+    pub receiving: Receiving,
+    pub keep_bytes: u64,
+}
+
+impl Retention {
+    pub(super) async fn run(self) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            self.receiving.prune().await;
+            let Some(at) = self.store.purge_candidate(self.keep_bytes) else { continue };
+            self.floor.raise(at.index + 1);
+            if let Err(error) = self.purge(at.index).await {
+                tracing::debug!(%error, "consensus has stopped: the log is purged no more");
+                return;
+            }
+        }
+    }
+
+    /// The snapshot is a promise and costs nothing; openraft purges no more than one includes. Where it is
+    /// not made yet when the purge is asked for, the next round purges.
+    async fn purge(&self, upto: u64) -> Result<(), Fatal<TypeConfig>> {
+        self.raft.trigger().snapshot().await?;
+        self.raft.trigger().purge_log(upto).await
+    }
+}
