@@ -65,7 +65,7 @@ fn pointers_lead_to_values_as_they_were_stored() {
     let (vfs, summary, pointers) = written();
     assert_eq!(summary.values, 8);
     assert_eq!(summary.value_bytes, pointers.iter().map(|p| u64::from(p.length)).sum::<u64>());
-    let file = SegmentFile::open(&vfs, path(), summary.end).unwrap();
+    let file = SegmentFile::open(&vfs, path(), identity(), summary.end).unwrap();
     let files = SegmentFiles::default();
     files.insert(9, file.clone(), SegmentKind::Values);
     assert_eq!(files.newest(), 0, "not of the log");

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use kv_lsm::{NewStore, Options, Store};
 use kv_manifest::names::{self, FileName};
 use kv_vfs::{MemVfs, Survival, Vfs};
-use kv_vlog::{Compression, Entry, LogState, Op, OpValue, Payload, Position, StoredValue, Vote};
+use kv_vlog::{Compression, Entry, LogState, Op, OpValue, Payload, Position, StoredValue, Vote, seq_of};
 
 use crate::dice::{Dice, key};
-use crate::node::{Contents, contents};
+use crate::node::{Contents, contents, records_of};
 use crate::world::{Life, dir, options, shared};
 
 /// See the module.
@@ -43,37 +43,23 @@ impl Fixture {
             state: LogState::default(),
         };
         let mut dice = Dice(number.into());
-        for count in ENTRIES {
+        for (life, count) in (0..).zip(ENTRIES) {
             let store = fixture.open(&fixture.disk).unwrap();
-            fixture.write(&store, &mut dice, count);
+            if life == 1 {
+                install(&store, &mut dice);
+            }
+            write(&store, &mut dice, count);
             store.close().unwrap();
         }
         let store = fixture.open(&fixture.disk).unwrap();
         fixture.contents = contents(&store).unwrap();
-        fixture.entries = store.log().entries(0..u64::MAX, u64::MAX, true).unwrap();
+        let first = store.log().state().purged.map_or(0, |at| at.index + 1);
+        fixture.entries = store.log().entries(first..u64::MAX, u64::MAX, true).unwrap();
         (fixture.vote, fixture.state) = (store.log().vote(), store.log().state());
         store.close().unwrap();
         let read = |path: PathBuf| (path.clone(), fixture.disk.read_file(&path).unwrap());
         fixture.files = fixture.disk.files().into_iter().map(read).collect();
         fixture
-    }
-
-    fn write(&self, store: &Store, dice: &mut Dice, count: u64) {
-        let first = store.log().state().last.map_or(0, |at| at.index + 1);
-        for index in first..first + count {
-            let entry = Entry { at: Position { term: 1 + first / 4, index }, payload: payload(dice, index) };
-            store.log().append(vec![entry], Box::new(|_| {})).unwrap();
-            store.log().wait_durable().unwrap();
-            store.log().set_committed(index + 1);
-            for entry in store.log().entries(index..index + 1, 0, false).unwrap() {
-                store.apply(&entry).unwrap();
-            }
-            if index % 5 == 4 {
-                store.flush().unwrap();
-            }
-        }
-        let vote = Vote { term: 1 + first, node: Some(2), committed: false };
-        store.log().save_vote(vote, Box::new(|_| {})).unwrap();
     }
 
     /// Opens the directory on this disk as its node does.
@@ -99,6 +85,37 @@ impl Fixture {
     pub(super) fn bytes(&self, path: &Path) -> &[u8] {
         &self.files[path]
     }
+}
+
+fn write(store: &Store, dice: &mut Dice, count: u64) {
+    let first = store.log().state().last.map_or(0, |at| at.index + 1);
+    for index in first..first + count {
+        let entry = Entry { at: Position { term: 1 + first / 4, index }, payload: payload(dice, index) };
+        store.log().append(vec![entry], Box::new(|_| {})).unwrap();
+        store.log().wait_durable().unwrap();
+        store.log().set_committed(index + 1);
+        for entry in store.log().entries(index..index + 1, 0, false).unwrap() {
+            store.apply(&entry).unwrap();
+        }
+        if index % 5 == 4 {
+            store.flush().unwrap();
+        }
+    }
+    let vote = Vote { term: 1 + first, node: Some(2), committed: false };
+    store.log().save_vote(vote, Box::new(|_| {})).unwrap();
+}
+
+/// A snapshot, so that there are segments of values, too: what is there, and more.
+fn install(store: &Store, dice: &mut Dice) {
+    let index = store.log().state().last.map_or(0, |at| at.index + 3);
+    let mut all = contents(store).unwrap();
+    for (number, length) in [(0, 3_000), (1, 50), (2, 1_200)] {
+        all.insert(format!("sent{number}").into(), (seq_of(index, number), dice.bytes(length, 1)));
+    }
+    let mut receiver = store.receive().unwrap();
+    records_of(&all).into_iter().for_each(|record| receiver.add(record).unwrap());
+    let at = Position { term: 1 + index / 4, index };
+    assert!(store.install(receiver, at, store.membership()).unwrap());
 }
 
 /// Each kind of value and of operation; incompressible ones are short.

@@ -42,7 +42,7 @@ impl Share {
 }
 
 /// Every model of what survives; those that choose, by a seed of their own for each place of a crash.
-fn survivals(seed: u64) -> [Survival; 7] {
+fn survivals(seed: u64) -> [Survival; 8] {
     [
         Survival::Synced,
         Survival::Everything,
@@ -51,18 +51,14 @@ fn survivals(seed: u64) -> [Survival; 7] {
         Survival::Subset { seed },
         Survival::Subset { seed: seed + 1 },
         Survival::NamesLost { seed },
+        Survival::NamesSubset { seed },
     ]
 }
 
 /// One in turn of the models, for the second crash.
 fn second_survival(n: u64) -> Survival {
-    let [a, _, b, _, c, _, d] = survivals(n);
-    match n % 4 {
-        0 => a,
-        1 => b,
-        2 => c,
-        _ => d,
-    }
+    let [a, _, b, _, c, _, d, e] = survivals(n);
+    [a, b, c, d, e][n as usize % 5]
 }
 
 /// Runs the workloads of these seeds, each crash of the share; returns the figures of each.
@@ -139,7 +135,7 @@ impl<S: Subject> Enumeration<S> {
                 if recover {
                     self.crash_again(&left.crash_clone(&Survival::Everything), life, n);
                 }
-                self.check(&left, life, (n % 7 == at).then_some(n));
+                self.check(&left, life, (n % 8 == at).then_some(n));
             }
             let _doing = Doing("the process killed, not the machine".into());
             self.kill(moment, life, recover);

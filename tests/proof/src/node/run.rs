@@ -218,8 +218,8 @@ impl Driver<'_> {
             let known = self.life.known();
             known.committed.max((known.log().entries.len() as u64).saturating_sub(void))
         };
-        self.store.log().truncate(next, self.ask(Request::Truncate(next)))?;
-        self.append(Payload::Blank)
+        // What it appends comes later, so that a crash may find the truncation alone.
+        Ok(self.store.log().truncate(next, self.ask(Request::Truncate(next)))?)
     }
 
     /// The new leader's log is what is committed, and these behind it, so many that the log here is shorter.

@@ -409,3 +409,13 @@ fn a_kill_clone_has_everything_and_knows_what_is_not_synced() {
     assert_eq!(names_after(&disk, Survival::Synced), ["/d/a"]);
     assert_eq!(data_after(&disk, "/d/a", Survival::Synced), b"data");
 }
+
+#[test]
+fn names_survive_in_any_order_where_that_is_asked_for() {
+    let disk = disk();
+    put(&disk, "/d/a", b"");
+    put(&disk, "/d/b", b"");
+    let after = |seed| names_after(&disk, Survival::NamesSubset { seed });
+    let outcomes: BTreeSet<_> = (0..40).map(after).collect();
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+}
