@@ -151,6 +151,17 @@ impl Model {
         }
     }
 
+    /// Whether an installation was asked for last.
+    pub fn is_installing(&self) -> bool {
+        matches!(self.pending.last(), Some(Request::Install(_)))
+    }
+
+    /// An installation that was asked for last did not happen.
+    pub fn withdraw_install(&mut self) {
+        self.pending.pop_if(|request| matches!(request, Request::Install(_)));
+        self.purging = self.purged;
+    }
+
     /// What the log comes to with everything that was asked for.
     pub fn log(&self) -> Log {
         self.after(self.pending.len())

@@ -157,6 +157,19 @@ impl Driver<'_> {
 
     /// After a failure another write must be refused, or stay; and what can be read must be what was written.
     fn after_failure(&self) {
+        let log = self.store.log();
+        if log.check().is_err() {
+            let index = log.state().last.map_or(0, |at| at.index + 1);
+            let entry = Entry { at: Position { term: u64::MAX, index }, payload: Payload::Blank };
+            log.append(vec![entry], Box::new(|_| {})).unwrap_err();
+            // An installation may be there or not: the next open tells.
+            if !self.life.known().is_installing() {
+                let _ = compare_what_can_be_read(self.store, self.life);
+            }
+            return self.life.note_refused(true);
+        }
+        // What failed without stopping the store has changed nothing.
+        self.life.known().withdraw_install();
         let _ = compare_what_can_be_read(self.store, self.life);
         let written = self.append(Payload::Blank).and_then(|()| Ok(self.store.log().wait_durable()?));
         self.life.note_refused(written.is_err());

@@ -77,6 +77,12 @@ fn burst(dice: &mut Dice) -> [Step; 3] {
     [Step::Append((0..8).map(entry).collect()), Step::Commit(8), Step::Flush]
 }
 
+/// Entries are voided, and recovery then begins behind the segment that says so.
+fn truncation_below_the_replay_position(dice: &mut Dice) -> [Step; 7] {
+    let append = Step::Append((0..4).map(|_| payload(dice)).collect());
+    [append, Step::Sync, Step::Commit(1), Step::NewLeader(4), Step::Stop, Step::Flush, Step::Stop]
+}
+
 /// A snapshot that comes while entries of the old leader are not committed, and writes behind it.
 fn install(dice: &mut Dice) -> [Step; 5] {
     let mut append = |count| Step::Append((0..count).map(|_| payload(dice)).collect());
@@ -103,7 +109,7 @@ pub fn script(dice: &mut Dice) -> Vec<Step> {
     let mut steps: Vec<_> = (0..STEPS).map(|_| step(dice)).collect();
     let mut insert = |at: usize, more: Vec<Step>| drop(steps.splice(at..at, more));
     insert(STEPS, vec![Step::Sync, Step::Commit(99), Step::Flush, Step::Purge(2), Step::Close]);
-    insert(STEPS * 5 / 6, vec![Step::Append(vec![Payload::Blank; 2]), Step::NewLeader(2), Step::Stop]);
+    insert(STEPS * 5 / 6, truncation_below_the_replay_position(dice).into());
     insert(STEPS * 3 / 4, install(dice).into());
     insert(STEPS * 2 / 3, vec![Step::Rewrite]);
     insert(STEPS / 2, burst(dice).into());
