@@ -12,14 +12,14 @@ const LENGTHS: [usize; 16] =
 
 impl Dice {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
     /// The next number below `bound`, which is not 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.roll() % bound
     }
 
     /// True once in so many times.
@@ -38,7 +38,7 @@ impl Dice {
     pub fn bytes(&mut self, length: usize, step: usize) -> Bytes {
         let mut bytes = Vec::with_capacity(length + step);
         while bytes.len() < length {
-            let byte = self.next() as u8;
+            let byte = self.roll() as u8;
             bytes.extend(std::iter::repeat_n(byte, step));
         }
         bytes.truncate(length);

@@ -108,14 +108,20 @@ impl Reading<'_> {
         let mut keys = self.fixture.contents.keys();
         let scan = match self.store.scan(ScanRange::default()) {
             Ok(scan) => scan,
-            Err(error) => return Ok(errors.push(error)),
+            Err(error) => {
+                errors.push(error);
+                return Ok(());
+            }
         };
         for item in scan {
             match item {
                 Ok(item) if keys.next() == Some(&item.key) => {}
                 Ok(item) => return Err(format!("the scan has {:?} where another key comes", item.key)),
                 // It ends there: nobody takes what came until now for all.
-                Err(error) => return Ok(errors.push(error)),
+                Err(error) => {
+                    errors.push(error);
+                    return Ok(());
+                }
             }
         }
         match keys.next() {

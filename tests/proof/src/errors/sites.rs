@@ -36,9 +36,12 @@ pub(super) fn record<S: Subject>(subject: S, seed: u64) -> BTreeMap<Site, Vec<u6
     watched(&MemVfs::new(), |vfs| subject.run(seed, vfs, &Life::new(S::Known::default())).unwrap())
 }
 
+/// Operations by kind and by where the thread is: their numbers among those of their kind.
+type Stacks = BTreeMap<(OpKind, Vec<usize>), Vec<u64>>;
+
 /// As [`record`], of anything.
 pub(super) fn watched(disk: &MemVfs, run: impl FnOnce(&Arc<dyn Vfs>)) -> BTreeMap<Site, Vec<u64>> {
-    let stacks: Arc<Mutex<BTreeMap<(OpKind, Vec<usize>), Vec<u64>>>> = Arc::default();
+    let stacks: Arc<Mutex<Stacks>> = Arc::default();
     let (vfs, seen) = (FaultVfs::new(shared(disk)), stacks.clone());
     vfs.observe(move |op, number| seen.lock().entry((op, stack())).or_default().push(number));
     run(&(Arc::new(vfs) as _));
