@@ -14,13 +14,12 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor, Vfs};
+use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
 use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, StoredValue};
 use parking_lot::Mutex;
 
@@ -132,7 +131,10 @@ impl Db {
 
     /// As [`Db::open`], on other seams.
     pub fn open_in(environment: &Environment, dir: &Path, options: Options) -> Result<Self, StoreError> {
-        create_dir(&*environment.vfs, dir)?;
+        // Not each time: somebody who may not write above the directory may still open it.
+        if !environment.vfs.exists(&dir.join(kv_manifest::names::CURRENT))? {
+            kv_vfs::create_dir(&*environment.vfs, dir)?;
+        }
         let holder = format!("pid {}", std::process::id());
         let lock = match environment.vfs.lock(&dir.join(kv_manifest::names::LOCK), &holder) {
             Ok(lock) => lock,
@@ -265,38 +267,6 @@ impl Drop for Db {
     fn drop(&mut self) {
         self.store.stop();
     }
-}
-
-/// Makes the directory and those above it, durably: else a power loss may take all that was acknowledged
-/// in it.
-fn create_dir(vfs: &dyn Vfs, dir: &Path) -> io::Result<()> {
-    if vfs.exists(&dir.join(kv_manifest::names::CURRENT))? {
-        return Ok(());
-    }
-    let (mut missing, mut there) = (Vec::new(), None);
-    for dir in dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        if vfs.exists(dir)? {
-            there = Some(dir);
-            break;
-        }
-        missing.push(dir);
-    }
-    let sync_parent = |dir: &Path| match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => vfs.sync_dir(Path::new(".")),
-        Some(parent) => vfs.sync_dir(parent),
-        None => Ok(()),
-    };
-    // One at a time: an earlier call that was killed may have left one whose name is not durable, and it
-    // is the deepest there is. Where the parent may not be opened it was somebody else who made it.
-    match there.map_or(Ok(()), sync_parent) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-        synced => synced?,
-    }
-    for dir in missing.into_iter().rev() {
-        vfs.create_dir_all(dir)?;
-        sync_parent(dir)?;
-    }
-    Ok(())
 }
 
 fn new_store(environment: &Environment) -> NewStore {

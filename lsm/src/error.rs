@@ -1,5 +1,6 @@
 //! What can go wrong in the engine, by what the caller does about it.
 
+use std::fmt::Display;
 use std::io;
 
 use kv_manifest::ManifestError;
@@ -14,16 +15,16 @@ pub enum StoreError {
     #[error("invalid: {0}")]
     Invalid(String),
     /// A segment, or the log in it.
-    #[error(transparent)]
-    Vlog(VlogError),
+    #[error("{}", advised(.0, matches!(.0, VlogError::Corruption { .. })))]
+    Vlog(#[source] VlogError),
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A table.
-    #[error(transparent)]
-    Table(TableError),
+    #[error("{}", advised(.0, is_damaged_table(.0)))]
+    Table(#[source] TableError),
     /// Files that are missing or of a wrong length.
-    #[error("{0}")]
+    #[error("{}", advised(.0, true))]
     Damaged(String),
     /// What a peer sent as its state is not that; nothing of it is used.
     #[error("a snapshot that was received is wrong: {0}")]
@@ -54,7 +55,7 @@ impl StoreError {
         match self {
             StoreError::Damaged(_) => true,
             StoreError::Vlog(error) => matches!(error, VlogError::Corruption { .. }),
-            StoreError::Table(error) => matches!(error, TableError::Corruption { .. }),
+            StoreError::Table(error) => is_damaged_table(error),
             StoreError::Manifest(error) => {
                 matches!(error, ManifestError::Corruption { .. } | ManifestError::LostCurrent { .. })
             }
@@ -65,6 +66,20 @@ impl StoreError {
             | StoreError::Io(_) => false,
         }
     }
+}
+
+/// A table in the place of another is damage, too: the one that belongs there is not.
+fn is_damaged_table(error: &TableError) -> bool {
+    matches!(error, TableError::Corruption { .. } | TableError::Foreign { .. })
+}
+
+/// Says of damage what helps, if nothing below has said it.
+fn advised(error: &dyn Display, is_damage: bool) -> String {
+    let text = error.to_string();
+    if !is_damage || text.contains("kvadmin") {
+        return text;
+    }
+    format!("{text}; with the node stopped, `kvadmin check --data-dir D` lists all that is damaged")
 }
 
 impl From<VlogError> for StoreError {

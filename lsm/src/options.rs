@@ -29,6 +29,8 @@ pub struct Options {
     pub segment_bytes: std::ops::RangeInclusive<u64>,
     /// Bytes that one sync makes durable at most, unless one entry is longer. Default 4 MiB.
     pub group_bytes_max: u32,
+    /// A manifest that is mostly history is rewritten when it is longer than this many bytes. Default 1 MiB.
+    pub manifest_rewrite_bytes_min: u64,
     /// Newest entries kept in memory. Default 16 MiB.
     pub tail_cache_bytes: usize,
     /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
@@ -58,6 +60,7 @@ impl Default for Options {
             memtables_waiting_max: 2,
             segment_bytes: 8 * MIB..=128 * MIB,
             group_bytes_max: 4 << 20,
+            manifest_rewrite_bytes_min: MIB,
             tail_cache_bytes: 16 << 20,
             waiting_bytes_max: 16 * MIB,
             l0_tables_max: 4,

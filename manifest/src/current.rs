@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use kv_vfs::{File, IoMode, Vfs};
+use kv_vfs::{File, IoMode, Vfs, planted};
 
 use crate::error::ManifestError;
 use crate::format;
@@ -74,8 +74,8 @@ pub(crate) fn start_file(
 pub(crate) fn switch(vfs: &dyn Vfs, dir: &Path, number: u64, file: &dyn File) -> io::Result<()> {
     // Contents and name before CURRENT names it: else a power loss may leave a CURRENT that names a file
     // which is cut short, or missing. Until then the old CURRENT stands, and this file is an orphan.
-    file.sync_data()?;
-    vfs.sync_dir(dir)?;
+    planted::unless("manifest not synced before CURRENT names it", || file.sync_data())?;
+    planted::unless("name of a manifest not synced before CURRENT", || vfs.sync_dir(dir))?;
     store(vfs, dir, number)
 }
 
@@ -90,11 +90,11 @@ fn store(vfs: &dyn Vfs, dir: &Path, number: u64) -> io::Result<()> {
     file.write_at(contents(number).as_bytes(), 0)?;
     // Before the rename: else the new name may survive a power loss that its contents do not, and
     // CURRENT is empty.
-    file.sync_data()?;
+    planted::unless("CURRENT before its content", || file.sync_data())?;
     vfs.rename(&temporary, &dir.join(CURRENT))?;
     // Before anybody relies on it: else a power loss brings back the old CURRENT, and with it a manifest
     // that knows nothing of the change-sets acknowledged since.
-    vfs.sync_dir(dir)
+    planted::unless("name of CURRENT not synced", || vfs.sync_dir(dir))
 }
 
 /// What it means that there is no `CURRENT`: nothing was ever here, or it got lost.

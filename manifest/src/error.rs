@@ -23,8 +23,8 @@ pub enum ManifestError {
     /// There is no `CURRENT`, but files that belong to one: the directory is damaged, not empty.
     #[error(
         "{} has no CURRENT although it holds {found}: the directory lost a file and is not empty; nothing \
-         was changed. Restore CURRENT or the whole directory from a backup, or wipe it and let the node \
-         rejoin as a new one", dir.display()
+         was changed. See `kvadmin check --data-dir {}`; restore CURRENT or the whole directory from a backup, \
+         or wipe it and let the node rejoin as a new one", dir.display(), dir.display()
     )]
     LostCurrent {
         /// The data directory.

@@ -106,8 +106,15 @@ impl DataDir {
     /// # Errors
     /// Nothing is changed in a directory that holds foreign files or is open to others.
     pub fn open(vfs: &dyn Vfs, path: &Path, holder: &Holder) -> Result<Self, DataDirError> {
-        if !vfs.exists(path)? {
-            create(vfs, path)?;
+        // A directory without a CURRENT may be one that a killed process has just made: its name may not be
+        // durable yet.
+        match vfs.exists(&path.join(names::CURRENT)) {
+            Ok(true) => {}
+            Ok(false) => kv_vfs::create_dir(vfs, path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                return Err(DataDirError::NotADirectory { path: path.into() });
+            }
+            Err(e) => return Err(e.into()),
         }
         // Foreign first: nobody should be told to `chmod 700 /etc`.
         survey(vfs, path)?.refuse_foreign(path)?;
@@ -196,23 +203,6 @@ fn survey(vfs: &dyn Vfs, path: &Path) -> Result<Survey, DataDirError> {
         }
     }
     Ok(survey)
-}
-
-/// Makes the directory and those above it, durably.
-fn create(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
-    let mut missing = Vec::new();
-    for dir in path.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
-        if vfs.exists(dir)? {
-            break;
-        }
-        missing.push(dir);
-    }
-    vfs.create_dir_all(path)?;
-    for dir in missing.into_iter().rev() {
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        vfs.sync_dir(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
 }
 
 /// [`DataDir::open`] for this process, now.

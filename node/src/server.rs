@@ -258,8 +258,7 @@ fn to_failure(error: &StoreError) -> Failure {
     let newer = matches!(error, StoreError::Manifest(ManifestError::Newer { .. }))
         || matches!(error, StoreError::Vlog(VlogError::Unsupported { .. }));
     if error.is_damage() {
-        let help = "nothing was changed; `kvadmin check --data-dir D` tells more";
-        Failure::damaged(format!("the data directory is damaged: {error}; {help}"))
+        Failure::damaged(format!("the data directory is damaged, nothing was changed: {error}"))
     } else if newer {
         Failure::refused(error)
     } else {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kv_tests::{cargo, files};
 
 /// A crate, the crates of this workspace that it may lead to, and others that it must not.
-const LAYERS: [(&str, &[&str], &[&str]); 8] = [
+const LAYERS: [(&str, &[&str], &[&str]); 9] = [
     ("kv-vfs", &[], &["openraft", "tarpc", "tokio"]),
     ("kv-vlog", &["kv-vfs"], &["openraft", "tarpc", "tokio"]),
     ("kv-manifest", &["kv-vfs"], &["openraft", "tarpc", "tokio"]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 8] = [
     ("kv-api", &[], &["openraft"]),
     ("kv-client", &["kv-api"], &["openraft"]),
     ("kvadmin", &["kv-api", "kv-client", "kv-lsm", "kv-vlog", "kv-manifest", "kv-vfs"], &["openraft"]),
+    ("kv-proof", &["kv-lsm", "kv-vlog", "kv-manifest", "kv-vfs"], &["openraft", "tarpc", "tokio"]),
     ("kvnode", &["kv-api", "kv-lsm", "kv-vlog", "kv-manifest", "kv-vfs"], &[]),
 ];
 

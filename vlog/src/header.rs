@@ -7,6 +7,9 @@ use crate::field::{Fields, FieldsMut};
 use crate::format::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED, SEGMENT_MAGIC};
 use crate::types::{Position, Vote};
 
+/// Where the checksum stands.
+const CRC_AT: usize = 12;
+
 /// Which segment a file holds, and for whom. Every open compares it with what the manifest says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentIdentity {
@@ -67,9 +70,12 @@ impl SegmentHeader {
         f.at(104, &encode_position(end.last)).at(120, &end.committed_next.to_le_bytes());
         f.at(128, &encode_position(end.purged)).at(144, &end.ledger_number.to_le_bytes());
         f.at(152, &[0; SEGMENT_HEADER_USED - 152]);
-        let mut block = f.seal(12, 16);
-        let crc = Fields(&block).u32(12).unwrap_or_default();
+        let mut block = f.0;
         block.resize(SEGMENT_HEADER_BYTES as usize, 0);
+        let crc = block_crc(&block).unwrap_or_default();
+        if let Some(place) = block.get_mut(CRC_AT..CRC_AT + 4) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
         (block, crc)
     }
 
@@ -79,20 +85,33 @@ impl SegmentHeader {
         if f.array(0) != Some(SEGMENT_MAGIC) {
             return Err(VlogError::corruption(path, 0, "not a segment: wrong magic"));
         }
+        // The checksum before the version: a version with a flipped bit is damage, not a reason to upgrade.
+        let crc = f.u32(CRC_AT).unwrap_or_default();
+        if block_crc(block) != Some(crc) {
+            return Err(VlogError::corruption(path, 0, "checksum of the segment header does not match"));
+        }
         let version = f.u32(8).unwrap_or_default();
         if version != FORMAT_VERSION {
             let why = format!(
-                "segment format version {version} is not this program's {FORMAT_VERSION}: \
-                 upgrade the program, or the header is damaged"
+                "segment format version {version} is not this program's {FORMAT_VERSION}: upgrade the program"
             );
             return Err(VlogError::Unsupported { file: file_name(path), why });
         }
-        let covered = f.slice(16, SEGMENT_HEADER_USED - 16);
-        let crc = f.u32(12).unwrap_or_default();
-        if covered.map(crc32fast::hash) != Some(crc) {
-            return Err(VlogError::corruption(path, 0, "checksum of the segment header does not match"));
-        }
         Self::fields(f, crc).ok_or_else(|| VlogError::corruption(path, 0, "segment header is cut short"))
+    }
+
+    /// Refuses a file that holds another segment than it should.
+    pub(crate) fn expect(&self, path: &Path, identity: &SegmentIdentity) -> Result<(), VlogError> {
+        let found = &self.identity;
+        if found == identity {
+            return Ok(());
+        }
+        let what = if found.cluster_id != identity.cluster_id || found.incarnation != identity.incarnation {
+            "belongs to another data directory"
+        } else {
+            "holds another segment than the manifest says"
+        };
+        Err(VlogError::corruption(path, 0, format!("{what}: found {found:?}, expected {identity:?}")))
     }
 
     fn fields(f: Fields<'_>, crc: u32) -> Option<Self> {
@@ -114,6 +133,15 @@ impl SegmentHeader {
         };
         Some(Self { identity, end, crc })
     }
+}
+
+/// Over the whole block but itself, whatever later versions put there: so that each can tell a version that is
+/// too new from a damaged one.
+fn block_crc(block: &[u8]) -> Option<u32> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(block.get(..CRC_AT)?);
+    crc.update(block.get(CRC_AT + 4..SEGMENT_HEADER_BYTES as usize)?);
+    Some(crc.finalize())
 }
 
 /// Flags (bit 0: there is a vote, bit 1: committed, bit 2: for a node), then term and node.
@@ -185,11 +213,24 @@ mod tests {
     fn every_flipped_bit_is_refused_by_name() {
         let (identity, end) = sample();
         let (block, _) = SegmentHeader::encode(&identity, &end);
-        for bit in 0..SEGMENT_HEADER_USED * 8 {
+        for bit in 0..block.len() * 8 {
             let mut flipped = block.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let error = SegmentHeader::decode(Path::new("00000093.seg"), &flipped).unwrap_err();
+            assert!(matches!(error, VlogError::Corruption { .. }), "{error}");
             assert!(error.to_string().contains("00000093.seg"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_damage() {
+        let (identity, end) = sample();
+        let (mut block, _) = SegmentHeader::encode(&identity, &end);
+        block[8] += 1;
+        block[4000] = 1; // something that this version knows nothing of
+        let crc = block_crc(&block).unwrap().to_le_bytes();
+        block[CRC_AT..CRC_AT + 4].copy_from_slice(&crc);
+        let error = SegmentHeader::decode(Path::new("00000093.seg"), &block).unwrap_err();
+        assert!(matches!(error, VlogError::Unsupported { .. }), "{error}");
     }
 }

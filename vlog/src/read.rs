@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use kv_vfs::{File, IoMode, Vfs};
+use kv_vfs::{File, IoMode, Vfs, planted};
 use parking_lot::RwLock;
 
 use crate::error::VlogError;
 use crate::footer::FooterHead;
-use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::group::GroupHeader;
+use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, OpHeader, Parsed};
 use crate::recover::{Recovered, SegmentKind};
 use crate::types::{Entry, Op, OpValue, Pointer};
@@ -28,12 +29,22 @@ pub(crate) struct SegmentFile {
     file: Arc<dyn File>,
     /// Bytes of groups that are written; reads beyond it go to the tail cache. Does not say durable.
     written: AtomicU64,
+    /// What its header must say.
+    identity: SegmentIdentity,
+    /// Whether its header was seen to say so.
+    identified: AtomicBool,
 }
 
 impl SegmentFile {
-    pub(crate) fn open(vfs: &dyn Vfs, path: PathBuf, written: u64) -> Result<Arc<Self>, VlogError> {
+    pub(crate) fn open(
+        vfs: &dyn Vfs,
+        path: PathBuf,
+        identity: SegmentIdentity,
+        written: u64,
+    ) -> Result<Arc<Self>, VlogError> {
         let file = vfs.open_read(&path, IoMode::Buffered)?;
-        Ok(Arc::new(Self { path, file, written: AtomicU64::new(written) }))
+        let (written, identified) = (AtomicU64::new(written), AtomicBool::new(false));
+        Ok(Arc::new(Self { path, file, written, identity, identified }))
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -45,6 +56,24 @@ impl SegmentFile {
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Bytes, VlogError> {
+        self.identify()?;
+        self.read_any(offset, len)
+    }
+
+    /// Refuses a file that belongs elsewhere, before the first byte of it is used: one of another node may
+    /// hold the same keys and versions in the same places, with other values. Not when it is opened: that
+    /// would make opening a directory as slow as it has segments.
+    fn identify(&self) -> Result<(), VlogError> {
+        if self.identified.load(Ordering::Acquire) || planted::is("segment not identified") {
+            return Ok(());
+        }
+        let header = SegmentHeader::decode(&self.path, &self.read_any(0, SEGMENT_HEADER_BYTES as usize)?)?;
+        header.expect(&self.path, &self.identity)?;
+        self.identified.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn read_any(&self, offset: u64, len: usize) -> Result<Bytes, VlogError> {
         let mut bytes = vec![0; len];
         let got = self.file.read_at(&mut bytes, offset)?;
         if got < len {
@@ -171,7 +200,7 @@ impl SegmentFiles {
         let files = Self::default();
         for segment in &recovered.segments {
             if let Some(summary) = recovered.summary_of(segment) {
-                let file = SegmentFile::open(vfs, segment.path.clone(), summary.end)?;
+                let file = SegmentFile::open(vfs, segment.path.clone(), segment.identity, summary.end)?;
                 files.insert(segment.identity.segment, file, segment.kind);
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_vfs::{AlignedBuf, BLOCK, File, IoMode, Vfs};
+use kv_vfs::{AlignedBuf, BLOCK, File, IoMode, Vfs, planted};
 
 use crate::error::VlogError;
 use crate::footer::{SegmentSummary, Tally};
@@ -110,17 +110,7 @@ impl SegmentScanner {
 
     /// Refuses a file that holds another segment than it should.
     pub fn expect(&self, identity: &SegmentIdentity) -> Result<(), VlogError> {
-        let found = &self.header.identity;
-        if found == identity {
-            return Ok(());
-        }
-        let what = if found.cluster_id != identity.cluster_id || found.incarnation != identity.incarnation {
-            "belongs to another data directory"
-        } else {
-            "holds another segment than the manifest says"
-        };
-        let why = format!("{what}: found {found:?}, expected {identity:?}");
-        Err(VlogError::corruption(self.file.path(), 0, why))
+        self.header.expect(self.file.path(), identity)
     }
 
     /// The next group, or why there is none.
@@ -399,7 +389,7 @@ pub(crate) fn torn_or_damaged(
     end: Option<u64>,
 ) -> Result<String, VlogError> {
     let named = scanner.durable_end_named_behind(offset)?.filter(|durable| *durable > offset);
-    if let Some(durable) = named.or(end) {
+    if let Some(durable) = named.or(end).filter(|_| !planted::is("log cut at any bad checksum")) {
         let why = format!("{why}; it was durable up to {durable}, so this is damage and no torn tail");
         return Err(VlogError::corruption(path, offset, why));
     }

@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
+use kv_vfs::planted;
 
 /// Uncompressed length of a chunk; longer values are stored in chunks of this many bytes.
 pub const CHUNK_BYTES: usize = 256 << 10;
@@ -135,7 +136,8 @@ impl StoredValue {
     /// Checks the value's checksum and those of its chunks.
     pub fn verify(&self, key: &[u8]) -> Result<(), String> {
         let covered = if self.codec == Codec::Chunked { &self.head } else { &self.body };
-        if value_crc(key, self.codec, self.value_bytes, covered) != self.crc {
+        let crc = value_crc(key, self.codec, self.value_bytes, covered);
+        if crc != self.crc && !planted::is("checksum of a value not verified") {
             return Err("value checksum does not match".into());
         }
         // What is read back is parted again by what the head says.

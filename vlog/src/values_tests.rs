@@ -65,7 +65,7 @@ fn pointers_lead_to_values_as_they_were_stored() {
     let (vfs, summary, pointers) = written();
     assert_eq!(summary.values, 8);
     assert_eq!(summary.value_bytes, pointers.iter().map(|p| u64::from(p.length)).sum::<u64>());
-    let file = SegmentFile::open(&vfs, path(), summary.end).unwrap();
+    let file = SegmentFile::open(&vfs, path(), identity(), summary.end).unwrap();
     let files = SegmentFiles::default();
     files.insert(9, file.clone(), SegmentKind::Values);
     assert_eq!(files.newest(), 0, "not of the log");
@@ -184,9 +184,10 @@ fn a_log_and_segments_of_values_share_their_numbers() {
         (round * 20..(round + 1) * 20)
             .for_each(|index| append(&log, vec![put(1, index, noise(index, length(index)))]));
         log.wait_durable().unwrap();
+        let identity = *writer.identity();
         let end = writer.finish().unwrap().end;
         assert!(log.value(pointer, &key, round).is_err(), "not yet there");
-        log.add_values(pointer.segment, home.path(file), end).unwrap();
+        log.add_values(identity, home.path(file), end).unwrap();
         assert_eq!(log.value(pointer, &key, round).unwrap(), stored);
         log.forget_segment(pointer.segment);
         assert!(log.value(pointer, &key, round).is_err());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kv_manifest::Edit;
-use kv_vfs::{Step, Worker};
+use kv_vfs::{Step, Worker, planted};
 
 use super::view::{LEVELS, Table};
 use super::{Shared, StoreError};
@@ -79,7 +79,7 @@ impl Compactor {
         let mut numbers = || core.table_identity(changes.allocate());
         let outputs = run(&core.vfs, &core.dir, &job, &core.table_options(), &mut numbers, stopping)?;
         // Tables durable, then their names, then the manifest, and only then are the inputs unlinked.
-        core.vfs.sync_dir(&core.dir)?;
+        planted::unless("name of a compacted table not synced", || core.vfs.sync_dir(&core.dir))?;
         let metas: Vec<_> = outputs.iter().map(|output| output.to_meta(level)).collect();
         let tables: Vec<_> =
             metas.iter().cloned().map(|meta| core.open_table(meta)).collect::<Result<_, _>>()?;
@@ -91,6 +91,9 @@ impl Compactor {
         }
         let mut edits: Vec<Edit> = ids.iter().map(|id| Edit::RemoveTable { id: *id }).collect();
         edits.extend(metas.into_iter().map(Edit::AddTable));
+        if planted::is("inputs of a compaction removed too early") {
+            job.inputs.iter().for_each(|table| drop(core.vfs.remove(table.path())));
+        }
         changes.commit(&format!("compact to L{level}"), edits)?;
         self.replace(ids, tables, true);
         Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_manifest::Edit;
-use kv_vfs::{Step, Wake, Worker};
+use kv_vfs::{Step, Wake, Worker, planted};
 
 use super::core::Core;
 use super::view::Frozen;
@@ -36,10 +36,16 @@ impl Worker for Flusher {
         }
         // Entries may be applied before this node's own disk has them. A table must not point to bytes
         // that a power loss takes away, so the log goes first.
-        if self.shared.log.durable_next() <= oldest.last.index {
+        let durable = self.shared.log.durable_next();
+        if durable <= oldest.last.index && !planted::is("flush ahead of the log") {
             return if self.shared.is_stopping() { Step::Done } else { Step::After(RETRY) };
         }
-        let replay = self.shared.log.replay_segment(oldest.last.index + 1);
+        let next = if planted::is("replay from behind what is in tables") {
+            u64::MAX
+        } else {
+            oldest.last.index + 1
+        };
+        let replay = self.shared.log.replay_segment(next);
         let extra = vec![Edit::ReplayFrom { segment: replay }];
         let changes = &self.shared.changes;
         let flushed = flush(&self.shared.core, &oldest, changes.allocate(), |mut edits| {
@@ -68,7 +74,7 @@ pub(crate) fn flush(
     let summary = write_table(core, frozen, number)?;
     // Table durable, then its name, then the manifest: a crash in between leaves an orphan, and the log
     // is replayed from where it was.
-    core.vfs.sync_dir(&core.dir)?;
+    planted::unless("name of a flushed table not synced", || core.vfs.sync_dir(&core.dir))?;
     let table = summary.as_ref().map(|s| core.open_table(s.to_meta(0))).transpose()?;
     commit(core.flush_edits(frozen, summary.as_ref()))?;
     *core.flushed.lock() = Some(frozen.last);
@@ -93,7 +99,8 @@ fn write_table(core: &Core, frozen: &Frozen, number: u64) -> Result<Option<Table
     let mut cursor = frozen.memtable.cursor();
     cursor.seek_first()?;
     // Older tables may hold what a tombstone hides, so none is dropped here.
-    let mut retain = Retain::new(core.open_snapshots(), |_: &[u8]| false);
+    let mut retain =
+        Retain::new(core.open_snapshots(), |_: &[u8]| planted::is("tombstones dropped by a flush"));
     while cursor.valid() {
         if retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
             writer.add(cursor.key(), cursor.seq(), cursor.slot())?;

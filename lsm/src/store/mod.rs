@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use kv_vfs::{Executor, Gate, Wake};
+use kv_vfs::{Executor, Gate, Wake, planted};
 use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
@@ -90,11 +90,16 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops the store for good after a failed write of a table or of the manifest, or a failed apply.
+    /// Stops the store for good after a failed write of a table or of the manifest, or a failed apply; and the
+    /// log with it, which must not acknowledge what the store will not take.
     pub(crate) fn poison(&self, error: &StoreError) {
-        let why = error.to_string();
-        self.poisoned.lock().get_or_insert_with(|| why.clone());
+        let why = self.poisoned.lock().get_or_insert_with(|| error.to_string()).clone();
+        if planted::is("log goes on after a failed flush") {
+            return self.open_gates();
+        }
+        // Before anybody who waits hears of it.
         (self.core.options.on_fatal)(&why);
+        self.log.fail(&why);
         self.open_gates();
     }
 

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_manifest::names::FileName;
 use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
-    Entry, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind, SegmentScanner, Vlog,
-    VlogError, VlogOptions,
+    Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
+    SegmentScanner, Vlog, VlogError, VlogOptions,
 };
 use parking_lot::Mutex;
 
@@ -53,7 +54,9 @@ pub(super) fn open(
     new: Option<NewStore>,
 ) -> Result<Arc<Store>, StoreError> {
     options.validate().map_err(StoreError::Invalid)?;
-    let manifest = open_manifest(environment, dir, new)?;
+    let options = Options { on_fatal: once(options.on_fatal.clone()), ..options };
+    let mut manifest = open_manifest(environment, dir, new)?;
+    manifest.set_rewrite_bytes_min(options.manifest_rewrite_bytes_min);
     let state = manifest.state().clone();
     let vfs = &environment.vfs;
     let found = cross_check(&**vfs, dir, &state)?;
@@ -110,6 +113,16 @@ pub(super) fn open(
     let flusher = executor.spawn("flusher", Box::new(flusher));
     let uncommitted = Mutex::new(pending);
     Ok(Arc::new(Store { shared, executor, flusher, compactor, applier: Mutex::new(()), torn, uncommitted }))
+}
+
+/// The log and the store may fail one after the other: the second failure is no news.
+fn once(on_fatal: OnFatal) -> OnFatal {
+    let told = AtomicBool::new(false);
+    Arc::new(move |why| {
+        if !told.swap(true, Ordering::AcqRel) {
+            on_fatal(why);
+        }
+    })
 }
 
 fn open_manifest(

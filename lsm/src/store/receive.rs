@@ -219,7 +219,7 @@ impl Receiver {
             .map_err(StoreError::from)
             .inspect_err(|error| self.shared.poison(error))?;
         for Segment { identity, path, summary } in &self.segments {
-            log.add_values(identity.segment, path.clone(), summary.end)?;
+            log.add_values(*identity, path.clone(), summary.end)?;
         }
         self.tables.iter().map(|table| core.open_table(table.to_meta(LEVEL))).collect()
     }

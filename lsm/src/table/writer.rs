@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kv_manifest::{SegmentRef, TableMeta, names};
-use kv_vfs::{File, IoMode, Vfs};
+use kv_vfs::{File, IoMode, Vfs, planted};
 
 use super::block::BlockBuilder;
 use super::error::TableError;
@@ -192,7 +192,7 @@ impl TableWriter {
         assert!(self.tally.properties.entries > 0, "a table without a version");
         self.write_sections()?;
         self.flush()?;
-        self.file.sync_data().map_err(TableError::SyncFailed)?;
+        planted::unless("table not synced", || self.file.sync_data()).map_err(TableError::SyncFailed)?;
         let refs = self.tally.refs.totals();
         let properties = self.tally.properties;
         Ok(TableSummary {

@@ -1,4 +1,6 @@
 //! A state goes from one store to another, and the log behind it is purged.
+//!
+//! Of the crashes a share is tried; `KV_CRASH_ALL=1` tries all, `KV_CRASH_AT=<operation>` one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,6 +14,5 @@ mod install;
 mod interleave;
 mod node;
 mod purge;
-#[path = "../crash/share.rs"]
 mod share;
 mod transfer;

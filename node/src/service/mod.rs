@@ -118,9 +118,7 @@ pub async fn answer(connection: Connection, serving: Serving, shared: Arc<Shared
 fn to_wire(error: &StoreError) -> KvError {
     match error {
         StoreError::Invalid(why) => KvError::Invalid(why.clone()),
-        damage if damage.is_damage() => {
-            KvError::Corrupt(format!("{damage}; run `kvadmin check --data-dir D` with the node stopped"))
-        }
+        damage if damage.is_damage() => KvError::Corrupt(damage.to_string()),
         other => KvError::Unavailable(other.to_string()),
     }
 }

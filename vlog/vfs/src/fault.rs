@@ -91,9 +91,19 @@ pub struct FaultVfs {
     faults: Arc<Faults>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Faults {
     state: Mutex<State>,
+    observer: Mutex<Option<Observer>>,
+}
+
+/// Called with each operation and which of its kind it is, from 1.
+type Observer = Arc<dyn Fn(OpKind, u64) + Send + Sync>;
+
+impl std::fmt::Debug for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faults").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +126,12 @@ impl FaultVfs {
     /// Adds a rule. Of several that apply to an operation, the one added first decides; all count it.
     pub fn fail(&self, rule: Rule) {
         self.faults.state.lock().rules.push((rule, 0));
+    }
+
+    /// Has this called with each operation from now on and its number among those of its kind ([`Rule::nth`]
+    /// of a rule for every path that is set at the start), in its thread, whether it then fails or not.
+    pub fn observe(&self, observer: impl Fn(OpKind, u64) + Send + Sync + 'static) {
+        *self.faults.observer.lock() = Some(Arc::new(observer));
     }
 
     /// Drops all rules. Counts stay; syncs that are blocked stay blocked.
@@ -162,9 +178,19 @@ impl FaultVfs {
 impl Faults {
     /// Counts the operation; says whether it fails.
     fn meet(&self, op: OpKind, paths: &[&Path]) -> Option<Fault> {
+        let (fault, number) = self.judge(op, paths);
+        let observer = self.observer.lock().clone();
+        if let Some(observer) = observer {
+            observer(op, number);
+        }
+        fault
+    }
+
+    fn judge(&self, op: OpKind, paths: &[&Path]) -> (Option<Fault>, u64) {
         let state = &mut *self.state.lock();
-        *state.counts.entry(op).or_insert(0) += 1;
-        let mut fault = None;
+        let count = state.counts.entry(op).or_insert(0);
+        *count += 1;
+        let (mut fault, number) = (None, *count);
         for (rule, met) in &mut state.rules {
             let contains = |path: &&Path| path.to_string_lossy().contains(&rule.path_contains);
             if rule.op != op || !paths.iter().any(contains) {
@@ -177,7 +203,7 @@ impl Faults {
             }
         }
         state.failed += u64::from(fault.is_some());
-        fault
+        (fault, number)
     }
 
     fn check(&self, op: OpKind, name: &str, path: &Path) -> io::Result<()> {
@@ -454,8 +480,12 @@ mod tests {
         assert_eq!(["/b1", "/c", "/b2", "/b3"].map(create), [Ok(()), Ok(()), Err(eio), Err(eio)]);
         assert_eq!((vfs.count(OpKind::Create), vfs.failed()), (7, 3));
         vfs.clear();
+        let observed = Arc::new(Mutex::new(Vec::new()));
+        let keep = observed.clone();
+        vfs.observe(move |op, number| keep.lock().push((op, number)));
         assert_eq!(create("/b2"), Ok(()));
         assert_eq!(vfs.count(OpKind::Read), 0);
+        assert_eq!(*observed.lock(), [(OpKind::Create, 8)]);
     }
 
     #[test]

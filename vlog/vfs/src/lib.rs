@@ -8,20 +8,23 @@
 //! Besides the seams it holds the two encodings that every file format shares: [`frame`] and [`varint`].
 
 pub mod clock;
+mod dirs;
 pub mod exec;
 pub mod fault;
 pub mod file;
 pub mod frame;
 pub mod mem;
 pub mod op;
+pub mod planted;
 pub mod real;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use dirs::create_dir;
 pub use exec::{Executor, Gate, Step, SteppedExecutor, ThreadExecutor, Wake, Worker};
 pub use fault::FaultVfs;
 pub use file::{AlignedBuf, DirEntry, DirLock, File, IoMode, LockError, Space, Vfs};
-pub use mem::{MemVfs, Survival};
+pub use mem::{MemVfs, Moment, Survival};
 pub use op::{Op, OpKind};
 pub use real::RealVfs;
 

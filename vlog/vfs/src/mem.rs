@@ -9,13 +9,16 @@ use parking_lot::Mutex;
 mod content;
 mod crash;
 mod disk;
+mod fork;
 mod handle;
+mod moment;
 mod node;
 mod rng;
 #[cfg(test)]
 mod tests;
 
 pub use crash::Survival;
+pub use moment::Moment;
 
 use crate::file::{DirEntry, DirLock, File, IoMode, LockError, Space, Vfs, in_context};
 use crate::op::{Op, OpKind};
@@ -109,10 +112,25 @@ impl MemVfs {
     /// 0, has power, holds no locks, and keeps the limit of [`set_space`](Self::set_space).
     #[must_use]
     pub fn crash_clone(&self, survival: &Survival) -> Self {
-        let disk = self.shared.disk.lock();
-        let room = Arc::new(Room::new(self.shared.room.limit()));
-        let root = crash::survivors(&disk, *survival, &room);
-        Self { shared: Arc::new(Shared { disk: Mutex::new(Disk::new(root, disk.next_id)), room }) }
+        moment::clone_of(&self.shared.disk.lock(), &self.shared.room, survival)
+    }
+
+    /// A new file system, as the next process finds this one when this process is killed: all is there, and
+    /// what was not synced still is not.
+    #[must_use]
+    pub fn kill_clone(&self) -> Self {
+        moment::fork_of(&self.shared.disk.lock(), &self.shared.room)
+    }
+
+    /// Has this called before each mutating operation from now on that is about to succeed, in its thread;
+    /// in place of the one called until now. It must not use this file system, only the moment it is given.
+    pub fn before_each(&self, call: impl FnMut(&Moment<'_>) + Send + 'static) {
+        self.shared.disk.lock().watch = Some(moment::Watch::new(&self.shared.room, call));
+    }
+
+    /// Ends what [`before_each`](Self::before_each) began.
+    pub fn unwatch(&self) {
+        self.shared.disk.lock().watch = None;
     }
 
     /// Sets how many more bytes files may take. Growth beyond that, by writes, `set_len` or `preallocate`,

@@ -36,6 +36,8 @@ struct Shared {
     /// By spawn number. A worker is out of its slot while it is stepped, so that its step can take any of
     /// these locks.
     slots: Mutex<BTreeMap<u64, Arc<Slot>>>,
+    /// Who is being stepped, the innermost last.
+    stepping: Mutex<Vec<String>>,
 }
 
 struct Slot {
@@ -64,8 +66,14 @@ impl SteppedExecutor {
     /// An executor without workers, whose timers follow `clock`.
     #[must_use]
     pub fn new(clock: Arc<ManualClock>) -> Self {
-        let (turn, slots) = (ReentrantMutex::new(()), Mutex::default());
-        Self { shared: Arc::new(Shared { clock, turn, slots }) }
+        let (turn, slots, stepping) = (ReentrantMutex::new(()), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { clock, turn, slots, stepping }) }
+    }
+
+    /// Name of the worker whose step this is called from; `None` between steps.
+    #[must_use]
+    pub fn stepping(&self) -> Option<String> {
+        self.shared.stepping.lock().last().cloned()
     }
 
     /// Steps workers until each is idle, waits for a timer or is done. Does not look at the clock. Returns
@@ -141,7 +149,7 @@ impl Shared {
             let next = self.slots.lock().range(from..).next().map(|(number, slot)| (*number, slot.clone()));
             let Some((number, slot)) = next else { break };
             from = number + 1;
-            if slot.step(&self.clock) {
+            if slot.step(self) {
                 steps += 1;
             }
             if slot.is_done() {
@@ -213,7 +221,7 @@ impl fmt::Display for Shared {
 
 impl Slot {
     /// Steps the worker if it wants that; returns whether it did.
-    fn step(&self, clock: &ManualClock) -> bool {
+    fn step(&self, shared: &Shared) -> bool {
         {
             let mut state = self.state.lock();
             if state.wants != Wants::Step && !state.woken {
@@ -223,11 +231,13 @@ impl Slot {
             let Some(mut worker) = self.worker.lock().take() else { return false };
             state.woken = false;
             drop(state);
+            shared.stepping.lock().push(self.name.clone());
             let step = worker.step();
+            shared.stepping.lock().pop();
             let wants = match step {
                 Step::More => Wants::Step,
                 Step::Idle => Wants::Wake,
-                Step::After(time) => Wants::Until(clock.monotonic() + ticks(time)),
+                Step::After(time) => Wants::Until(shared.clock.monotonic() + ticks(time)),
                 Step::Done => {
                     drop(worker);
                     self.state.lock().wants = Wants::Nothing;
@@ -369,6 +379,7 @@ mod tests {
                 inner.wait(&gate);
                 wake.wake();
                 wake.join();
+                assert_eq!(inner.stepping().as_deref(), Some("outer"));
                 seen.lock().push("outer".into());
                 Step::Done
             }),

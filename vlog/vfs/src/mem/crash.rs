@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::content::Content;
 use super::disk::Disk;
-use super::node::{DirNode, FileChange, FileNode, FileState, Names, Node, Room, apply};
+use super::node::{DirChange, DirNode, FileChange, FileNode, FileState, Names, Node, Room, apply};
 use super::rng::Rng;
 
 /// The unit in which a device writes, in bytes: no smaller part of a write survives alone.
@@ -39,6 +39,12 @@ pub enum Survival {
     /// Data all; of each directory the changes of its names up to a random one, in order. A rename between
     /// two directories is one change in each.
     NamesLost {
+        /// Makes the choices.
+        seed: u64,
+    },
+    /// Data all; of each directory any of the changes of its names, each by itself: a file system need not
+    /// keep their order.
+    NamesSubset {
         /// Makes the choices.
         seed: u64,
     },
@@ -97,13 +103,19 @@ fn surviving_names(dir: &DirNode, survival: Survival) -> Names {
             state.unsynced.iter().take(kept).for_each(|change| apply(&mut names, change));
             names
         }
+        Survival::NamesSubset { seed } => {
+            let (mut rng, mut names) = (Rng::new(seed, dir.id), state.synced.clone());
+            let survives = |_: &&DirChange| rng.up_to(1) == 0;
+            state.unsynced.iter().filter(survives).for_each(|change| apply(&mut names, change));
+            names
+        }
     }
 }
 
 fn surviving_content(id: u64, state: &FileState, survival: Survival) -> Content {
     match survival {
         Survival::Synced => state.synced.clone(),
-        Survival::Everything | Survival::NamesLost { .. } => state.now.clone(),
+        Survival::Everything | Survival::NamesLost { .. } | Survival::NamesSubset { .. } => state.now.clone(),
         Survival::Torn { sector, seed } => torn(state, sector, Rng::new(seed, id)),
         Survival::Subset { seed } => subset(state, Rng::new(seed, id)),
     }

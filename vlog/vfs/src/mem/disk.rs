@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::POWER_LOSS;
+use super::moment::Watch;
 use super::node::{DirNode, FileNode, Names, Node, Room};
 use crate::op::{Op, OpKind};
 
@@ -31,13 +32,16 @@ pub(super) struct Disk {
     /// The power goes when this many are done.
     pub(super) off_after: Option<u64>,
     pub(super) log: VecDeque<Op>,
+    /// Called before each mutating operation.
+    pub(super) watch: Option<Watch>,
     /// Who holds which lock file.
     pub(super) locks: BTreeMap<PathBuf, String>,
 }
 
 impl Disk {
     pub(super) fn new(root: Arc<DirNode>, next_id: u64) -> Self {
-        Self { root, next_id, done: 0, off_after: None, log: VecDeque::new(), locks: BTreeMap::new() }
+        let (log, locks) = (VecDeque::new(), BTreeMap::new());
+        Self { root, next_id, done: 0, off_after: None, log, watch: None, locks }
     }
 
     pub(super) fn is_off(&self) -> bool {
@@ -48,6 +52,10 @@ impl Disk {
     pub(super) fn begin(&mut self, op: Op) -> io::Result<()> {
         if self.is_off() {
             return Err(io::Error::new(POWER_LOSS, "the machine is off"));
+        }
+        if let Some(mut watch) = self.watch.take() {
+            watch.call(self, &op);
+            self.watch = Some(watch);
         }
         self.done += 1;
         if self.log.len() == LOG_MAX {

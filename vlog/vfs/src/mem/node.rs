@@ -87,6 +87,23 @@ impl FileNode {
         file
     }
 
+    /// The same file in another file system, with what is synced and what is not.
+    pub(super) fn fork(&self, room: &Arc<Room>) -> Arc<Self> {
+        let old = self.state.lock();
+        let (reserved, links, unsynced) = (old.reserved, old.links, old.unsynced.clone());
+        let state = FileState {
+            now: old.now.clone(),
+            synced: old.synced.clone(),
+            unsynced,
+            links,
+            reserved,
+            charged: 0,
+        };
+        let file = Arc::new(Self { id: self.id, state: Mutex::new(state), room: room.clone() });
+        file.charge(&mut file.state.lock(), old.charged);
+        file
+    }
+
     /// Makes this the content, synced.
     pub(super) fn replace(&self, content: Content) {
         let state = &mut *self.state.lock();

@@ -366,3 +366,56 @@ fn names_are_listed_and_directories_renamed() {
     put(&disk, "/d/full/f", b"");
     assert_eq!(disk.rename(path("/d/c"), path("/d/full")).unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
 }
+
+#[test]
+fn a_watch_sees_the_disk_before_each_operation() {
+    let disk = disk();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (seeing, before) = (seen.clone(), disk.operations());
+    disk.before_each(move |moment| {
+        let files = moment.crash_clone(&Survival::Everything).files().len();
+        seeing.lock().push((moment.number(), moment.op().kind, files));
+    });
+    put(&disk, "/d/a", b"data").sync_data().unwrap();
+    disk.stop_after(1);
+    disk.sync_dir(path("/d")).unwrap_err();
+    disk.stop_after(u64::MAX);
+    disk.unwatch();
+    disk.sync_dir(path("/d")).unwrap();
+    let expected = [(OpKind::Create, 0), (OpKind::Write, 1), (OpKind::Sync, 1)];
+    let expected: Vec<_> = (before + 1..).zip(expected).map(|(n, (op, files))| (n, op, files)).collect();
+    assert_eq!(*seen.lock(), expected);
+}
+
+#[test]
+fn a_kill_clone_has_everything_and_knows_what_is_not_synced() {
+    let disk = disk();
+    let file = put(&disk, "/d/a", b"data");
+    file.sync_data().unwrap();
+    disk.sync_dir(path("/d")).unwrap();
+    file.write_at(b"DA", 0).unwrap();
+    put(&disk, "/d/b", b"new");
+    disk.rename(path("/d/b"), path("/d/c")).unwrap();
+    let killed = disk.kill_clone();
+    assert_eq!(killed.read_file(path("/d/a")).unwrap(), b"DAta");
+    assert_eq!(killed.read_file(path("/d/c")).unwrap(), b"new");
+    assert_eq!(names_after(&killed, Survival::Synced), ["/d/a"]);
+    assert_eq!(data_after(&killed, "/d/a", Survival::Synced), b"data");
+    // Neither knows of the other.
+    killed.open(path("/d/a"), IoMode::Buffered).unwrap().sync_data().unwrap();
+    killed.sync_dir(path("/d")).unwrap();
+    assert_eq!(names_after(&killed, Survival::Synced), ["/d/a", "/d/c"]);
+    assert_eq!(data_after(&killed, "/d/a", Survival::Synced), b"DAta");
+    assert_eq!(names_after(&disk, Survival::Synced), ["/d/a"]);
+    assert_eq!(data_after(&disk, "/d/a", Survival::Synced), b"data");
+}
+
+#[test]
+fn names_survive_in_any_order_where_that_is_asked_for() {
+    let disk = disk();
+    put(&disk, "/d/a", b"");
+    put(&disk, "/d/b", b"");
+    let after = |seed| names_after(&disk, Survival::NamesSubset { seed });
+    let outcomes: BTreeSet<_> = (0..40).map(after).collect();
+    assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+}

@@ -1,5 +1,4 @@
-//! What may be found after a crash: the states that the database went through, and which of them are
-//! past.
+//! What may be found after a crash: the states that the database went through and that are not past.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +10,28 @@ pub type Contents = BTreeMap<Bytes, Bytes>;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// Each state the writes lead to, in the order of the log; the newest may have been given up with an
-    /// error. Never empty.
+    /// Each state the writes lead to, in the order of the log, from the oldest one that may be found on; the
+    /// newest may have been given up with an error. Never empty.
     states: Vec<Contents>,
-    /// The oldest one that may be found. Invariant: smaller than the number of states.
-    durable: usize,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { states: vec![Contents::new()], durable: 0 }
+        Self { states: vec![Contents::new()] }
     }
 }
 
 impl History {
     /// What a read sees once everything is applied.
+    #[must_use]
     pub fn last(&self) -> &Contents {
         &self.states[self.states.len() - 1]
+    }
+
+    /// How many states may be found.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.states.len()
     }
 
     /// A write begins: its state may be found from now on, whole or not at all.
@@ -44,23 +48,25 @@ impl History {
 
     /// All that was begun is acknowledged as durable.
     pub fn acknowledge(&mut self) {
-        self.durable = self.states.len() - 1;
+        self.states.drain(..self.states.len() - 1);
     }
 
-    /// Which of the states these contents are; the newest, if several are equal.
-    pub fn find(&self, contents: &Contents) -> Option<usize> {
-        let newer = self.states[self.durable..].iter().rposition(|state| state == contents);
-        newer.map(|at| at + self.durable)
+    /// Whether these contents are one of the states. If so, from now on nothing else may be found: somebody
+    /// has read it, or built upon it.
+    pub fn settle(&mut self, contents: &Contents) -> bool {
+        let Some(at) = self.states.iter().rposition(|state| state == contents) else { return false };
+        self.states = vec![self.states.swap_remove(at)];
+        true
     }
 
-    /// From now on nothing but this state may be found: somebody has read it, or built upon it.
-    pub fn settle(&mut self, at: usize) {
-        assert!(at >= self.durable);
-        self.states.truncate(at + 1);
-        self.durable = at;
+    /// Whether these contents are one of the states.
+    #[must_use]
+    pub fn allows(&self, contents: &Contents) -> bool {
+        self.states.contains(contents)
     }
 
     /// Says how contents differ from the nearest of the states that are allowed.
+    #[must_use]
     pub fn explain(&self, contents: &Contents) -> String {
         let differences = |state: &Contents| {
             let keys = state.keys().chain(contents.keys());
@@ -78,13 +84,7 @@ impl History {
             };
             keys.into_iter().map(line).collect::<Vec<_>>()
         };
-        let allowed = (self.durable..self.states.len()).map(|at| (at, differences(&self.states[at])));
-        let (at, lines) = allowed.min_by_key(|(_, lines)| lines.len()).unwrap();
-        format!(
-            "states {} to {} are allowed; the nearest is {at}:\n{}",
-            self.durable,
-            self.states.len() - 1,
-            lines.concat()
-        )
+        let nearest = self.states.iter().map(differences).min_by_key(Vec::len).unwrap_or_default();
+        format!("{} states are allowed; the nearest differs in:\n{}", self.states.len(), nearest.concat())
     }
 }
