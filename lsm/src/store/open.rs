@@ -57,7 +57,7 @@ pub(super) fn open(
     let options = Options { on_fatal: once(options.on_fatal.clone()), ..options };
     let mut manifest = open_manifest(environment, dir, new)?;
     manifest.set_rewrite_bytes_min(options.manifest_rewrite_bytes_min);
-    let state = manifest.state().clone();
+    let (state, name) = (manifest.state().clone(), manifest.file_name());
     let vfs = &environment.vfs;
     let found = cross_check(&**vfs, dir, &state)?;
     if let Some(problem) = found.problems.first() {
@@ -71,7 +71,7 @@ pub(super) fn open(
     for orphan in &found.orphans {
         if let Some(number) = later_change_set(&**vfs, dir, &state, orphan)? {
             return Err(StoreError::Damaged(format!(
-                "the manifest has lost its end: {} is its last change-set, but {orphan} was written after {number} \
+                "{name} has lost its end: {} is its last change-set, but {orphan} was written after {number} \
                  was durable",
                 state.number
             )));
