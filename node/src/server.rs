@@ -103,6 +103,7 @@ impl RunningNode {
             heartbeat_ms: settings.raft.heartbeat_ms,
             election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
             retained_log_bytes: settings.raft.retained_log_bytes,
+            on_fatal: world.on_fatal,
             resume_term: world.resume_term,
         };
         let raft = RaftNode::start(&config, store.clone())
@@ -243,7 +244,7 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
 /// anything more: the next start reads what is really there.
 fn end_process(why: &str) {
     let message = format!(
-        "kvnode: cannot write: {why}; ending, nothing was acknowledged since; start again once the disk works\n"
+        "kvnode: cannot write: {why}; ending, nothing was acknowledged since; mend the cause and start again\n"
     );
     let _ = io::stderr().write_all(message.as_bytes());
     std::process::exit(i32::from(Code::Refused as u8));

@@ -9,9 +9,10 @@ use kv_api::KvError;
 use kv_api::admin::{NodeStatus, Role};
 use kv_api::transport::Dialer;
 use kv_lsm::Store;
-use kv_vlog::{Op, Position};
+use kv_vlog::{OnFatal, Op, Position};
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::storage::{Snapshot, SnapshotMeta};
 use openraft::{BasicNode, Config, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -53,6 +54,8 @@ pub struct NodeConfig {
     pub election_timeout_ms: std::ops::Range<u64>,
     /// Log kept for followers, in bytes; one that is further behind gets a snapshot.
     pub retained_log_bytes: u64,
+    /// Told that consensus has stopped for good: the process is of no use any more.
+    pub on_fatal: OnFatal,
     /// Whether a leader that is started again goes on with its term. Never, but where a simulation shows
     /// why: see the module's rules.
     pub resume_term: bool,
@@ -86,6 +89,8 @@ impl RaftNode {
             election_timeout_min: config.election_timeout_ms.start,
             election_timeout_max: config.election_timeout_ms.end,
             snapshot_policy: SnapshotPolicy::Never,
+            // Nor does it purge by itself when one was taken: what is in no table must stay in the log.
+            max_in_snapshot_log_to_keep: u64::MAX,
             enable_leader_restore: Some(config.resume_term),
             enable_pre_vote: Some(true),
             ..Config::default()
@@ -129,6 +134,7 @@ impl RaftNode {
             // All members begin with the same entry, so that it does not matter which of them leads first.
             node.raft.initialize(members.collect::<BTreeMap<_, _>>()).await?;
         }
+        tokio::spawn(tell_of_failure(node.raft.metrics(), config.on_fatal.clone()));
         let recovering = node.raft.clone();
         tokio::spawn(async move {
             match recovering.wait_for_recovery(None).await {
@@ -388,6 +394,22 @@ impl RaftNode {
         self.retention.abort();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
+        }
+    }
+}
+
+/// Waits until consensus stops; a shutdown is no failure.
+async fn tell_of_failure(
+    mut metrics: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    on_fatal: OnFatal,
+) {
+    loop {
+        let state = metrics.borrow_watched().running_state.clone();
+        match state {
+            Err(Fatal::Stopped) => return,
+            Err(failure) => return on_fatal(&format!("consensus has failed: {failure}")),
+            Ok(()) if metrics.changed().await.is_err() => return,
+            Ok(()) => {}
         }
     }
 }
