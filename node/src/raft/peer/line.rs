@@ -7,9 +7,13 @@ use kv_api::transport::client::connect;
 use kv_api::transport::{ClientTransport, Dialer, Service, context};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::wire::{PeerClient, PeerRequest, PeerResponse};
 
+/// How long a connection may owe every answer before another one is made. Who sends heartbeats gives up on
+/// each long before its deadline, and would never notice a connection that is dead without having ended.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long dialling and the preamble may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -33,11 +37,29 @@ pub(crate) struct Line {
 struct Live {
     client: PeerClient,
     dispatch: JoinHandle<()>,
+    /// Since when a call waits with no answer to any.
+    waiting_since: parking_lot::Mutex<Option<Instant>>,
 }
 
-/// A client of this connection, if it has not ended.
+impl Live {
+    fn asked(&self) {
+        self.waiting_since.lock().get_or_insert_with(Instant::now);
+    }
+
+    fn answered(&self) {
+        *self.waiting_since.lock() = None;
+    }
+
+    /// Whether calls may go over it: it has not ended, and not become silent.
+    fn is_usable(&self) -> bool {
+        let silent = self.waiting_since.lock().is_some_and(|since| since.elapsed() > SILENCE_MAX);
+        !self.dispatch.is_finished() && !silent
+    }
+}
+
+/// A client of this connection, if it can be used.
 fn usable(live: &Option<Arc<Live>>) -> Option<(PeerClient, Weak<Live>)> {
-    let live = live.as_ref().filter(|live| !live.dispatch.is_finished())?;
+    let live = live.as_ref().filter(|live| live.is_usable())?;
     Some((live.client.clone(), Arc::downgrade(live)))
 }
 
@@ -121,7 +143,7 @@ impl Line {
                 tracing::debug!(%error, "connection to a peer ended");
             }
         });
-        Ok(Live { client: new.client, dispatch })
+        Ok(Live { client: new.client, dispatch, waiting_since: parking_lot::Mutex::default() })
     }
 }
 
@@ -143,9 +165,16 @@ impl Connected {
     where
         F: Future<Output = Result<T, tarpc::client::RpcError>>,
     {
+        self.note(Live::asked);
         match tokio::time::timeout(deadline, call(self.client.clone(), context(deadline))).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(tarpc::client::RpcError::Server(error))) => Err(error.to_string()),
+            Ok(Ok(answer)) => {
+                self.note(Live::answered);
+                Ok(answer)
+            }
+            Ok(Err(tarpc::client::RpcError::Server(error))) => {
+                self.note(Live::answered);
+                Err(error.to_string())
+            }
             Ok(Err(error)) => {
                 self.line.forget(&self.live).await;
                 Err(error.to_string())
@@ -154,6 +183,12 @@ impl Connected {
                 self.line.forget(&self.live).await;
                 Err(format!("no answer within {} ms", deadline.as_millis()))
             }
+        }
+    }
+
+    fn note(&self, what: fn(&Live)) {
+        if let Some(live) = self.live.upgrade() {
+            what(&live);
         }
     }
 }
