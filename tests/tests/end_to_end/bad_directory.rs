@@ -91,11 +91,15 @@ fn a_newer_format_is_refused_as_newer() {
     files::patch(&manifest, 0, &header);
 
     let segment = only(&data, ".seg");
-    let version = files::read(&segment)[8];
-    files::patch(&segment, 8, &[version + 1]);
+    let header = files::read(&segment)[..4096].to_vec();
+    let mut newer = header.clone();
+    newer[8] += 1;
+    let crc = crc32fast::hash(&[&newer[..12], &newer[16..]].concat());
+    newer[12..16].copy_from_slice(&crc.to_le_bytes());
+    files::patch(&segment, 0, &newer);
     let name = segment.file_name().unwrap().to_str().unwrap();
     Launch::new(&data).run().fails(1, &["format version 2", name, "upgrade"]);
-    files::patch(&segment, 8, &[version]);
+    files::patch(&segment, 0, &header);
     works(&data);
 }
 
@@ -116,7 +120,9 @@ fn a_lost_file_is_damage() {
 /// Broken by: believing what a checksum denies.
 #[test]
 fn a_flipped_bit_in_a_header_is_damage() {
-    for (kind, offset) in [("CURRENT", 12), ("MANIFEST-", 20), ("MANIFEST-", 4_100), (".seg", 20)] {
+    for (kind, offset) in
+        [("CURRENT", 12), ("MANIFEST-", 20), ("MANIFEST-", 4_100), (".seg", 8), (".seg", 20)]
+    {
         let (_dir, data) = used();
         let path = only(&data, kind);
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
