@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 9] = [
 const OPENRAFT: [&str; 3] = ["node/src/raft/", "node/src/main.rs", "tests/tests/layers.rs"];
 
 /// Where files are reached without kv-vfs: in no data directory, in kv-vfs, in tests.
-const STD_FS: [&str; 9] = [
+const STD_FS: [&str; 10] = [
     "vlog/vfs/src/real.rs",
     "lsm/tests/",
     "node/src/config/file.rs",
@@ -33,6 +33,7 @@ const STD_FS: [&str; 9] = [
     "node/tests/",
     "cli/src/local.rs",
     "cli/tests/",
+    "tests/bench-peers/src/nodes.rs",
     "tests/src/files.rs",
 ];
 
