@@ -9,7 +9,13 @@
 //!   between must not resume its term and give the same `(term, index)` to another entry:
 //!   `enable_leader_restore` is off; a sole voter elects itself at start instead. (A simulation turns it on
 //!   to show that replicas then differ.)
-//! - Snapshots are virtual and triggered by us, never by its policy.
+//! - Snapshots are virtual and triggered by us, never by its policy, and so are purges (`retention`): by
+//!   default it would purge what is in no table yet. It waits with a purge for streams that still read.
+//! - Requests of a stream must reach the follower in order, over one connection: what comes too early is a
+//!   conflict, and after the acknowledgement of what is before it openraft takes that for lost entries.
+//! - Heartbeats are streams of one request without entries.
+//! - It keeps the last log id of each term, not the first.
+//! - When it stops by itself, the process ends: it would live on as a node that answers nothing.
 //! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
 
 mod log_store;

@@ -1,10 +1,14 @@
 //! A node that was away for longer than the log is kept comes back by a snapshot.
 
+use std::time::Duration;
+
 use kv_client::Client;
 use kv_tests::{Cluster, kvadmin, programs};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
+/// How long a purge may take on a busy machine: a second when it is idle.
+const PURGE_DEADLINE: Duration = Duration::from_secs(120);
 const KIB: usize = 1 << 10;
 /// Long and short values, so that some stay in segments and some are in tables.
 const SIZES: [usize; 4] = [100, 2 * KIB, 40 * KIB, 300 * KIB];
@@ -43,7 +47,10 @@ async fn a_node_that_was_away_for_long_gets_the_state_while_writes_go_on() {
     client.delete(key(407)).await.unwrap();
     // The log does not wait for the node that is away.
     let leader = cluster.leader().await;
-    while first_log(&cluster, leader).await < 300 {}
+    let purged = async { while first_log(&cluster, leader).await < 300 {} };
+    tokio::time::timeout(PURGE_DEADLINE, purged)
+        .await
+        .expect("the log is purged beyond the node that is away");
 
     cluster.launch(away);
     for number in 600..800 {

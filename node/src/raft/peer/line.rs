@@ -192,3 +192,58 @@ impl Connected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::BoxFuture;
+    use kv_api::transport::{BoxIo, Welcome, preamble};
+
+    use super::*;
+    use crate::raft::peer::ENTRIES;
+
+    /// Reaches a peer that greets and then says nothing; counts the connections.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    impl Dialer for Silent {
+        fn dial<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<BoxIo>> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+            tokio::spawn(async move {
+                let welcome = Welcome { node_id: 2, ..Welcome::default() };
+                preamble::answer(&mut theirs, |_| Ok(&welcome)).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            Box::pin(async { Ok(Box::new(ours) as BoxIo) })
+        }
+    }
+
+    /// Broken by: a connection that is dead without having ended, kept because each heartbeat gives up on it
+    /// before its own deadline.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_owes_every_answer_is_made_anew() {
+        let dialer = Arc::new(Silent::default());
+        let target = Target {
+            node_id: 2,
+            address: "peer".into(),
+            cluster_id: [0; 16],
+            dialer: dialer.clone() as Arc<dyn Dialer>,
+        };
+        let line = Line::new(target, ENTRIES);
+        let ask = async || {
+            let call = line.call(Duration::from_secs(10), async |peer, context| peer.status(context).await);
+            tokio::time::timeout(Duration::from_millis(100), call).await
+        };
+        let began = Instant::now();
+        while began.elapsed() < SILENCE_MAX {
+            assert!(ask().await.is_err(), "it said nothing");
+            assert_eq!(dialer.0.load(Ordering::Relaxed), 1, "it may still answer");
+        }
+        assert!(ask().await.is_err());
+        assert!(ask().await.is_err());
+        assert_eq!(dialer.0.load(Ordering::Relaxed), 2);
+    }
+}
