@@ -63,3 +63,48 @@ impl Retention {
         self.raft.trigger().purge_log(upto).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kv_api::transport::TcpDialer;
+    use kv_vlog::Op;
+
+    use crate::raft::storage_tests::new_store;
+    use crate::raft::{NodeConfig, RaftNode};
+
+    use super::*;
+
+    /// Broken by: openraft's own policy, which purges all but the last 1,000 entries behind a snapshot, whether
+    /// they are in tables or not.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_snapshot_purges_nothing_by_itself() {
+        let store = new_store();
+        let config = NodeConfig {
+            node_id: 1,
+            members: BTreeMap::from([(1, "127.0.0.1:1".into())]),
+            cluster_id: [7; 16],
+            dialer: Arc::new(TcpDialer),
+            heartbeat_ms: 100,
+            election_timeout_ms: 500..1_000,
+            retained_log_bytes: u64::MAX,
+            on_fatal: Arc::new(|_| {}),
+            resume_term: false,
+        };
+        let node = RaftNode::start(&config, store.clone()).await.unwrap();
+        node.raft().wait(None).current_leader(1, "it is alone").await.unwrap();
+        let write = async |number: u32| {
+            let key = bytes::Bytes::copy_from_slice(&number.to_be_bytes());
+            node.write(vec![Op::Delete { key }]).await
+        };
+        let written = futures::future::join_all((0..2_000).map(write)).await;
+        assert!(written.iter().all(Result::is_ok));
+        node.raft().trigger().snapshot().await.unwrap();
+        node.raft().wait(None).metrics(|now| now.snapshot.is_some(), "a snapshot").await.unwrap();
+        write(2_000).await.unwrap();
+        assert_eq!(store.log().state().purged, None);
+        node.shutdown().await;
+        store.close().unwrap();
+    }
+}

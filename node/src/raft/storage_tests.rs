@@ -26,19 +26,24 @@ impl Drop for Closing {
     }
 }
 
+/// An empty store on a disk of its own.
+pub(super) fn new_store() -> Arc<Store> {
+    let vfs = MemVfs::new();
+    vfs.create_dir_all(Path::new("/data")).unwrap();
+    let environment = Environment {
+        vfs: Arc::new(vfs),
+        clock: Arc::new(SystemClock::default()),
+        executor: Arc::new(ThreadExecutor),
+    };
+    let new = NewStore { cluster_id: [7; 16], node_id: 1, incarnation: 1 };
+    Store::open(&environment, Path::new("/data"), Options::default(), Some(new)).unwrap()
+}
+
 struct Builder;
 
 impl openraft::testing::log::StoreBuilder<TypeConfig, LogStore, StateMachine, Closing> for Builder {
     async fn build(&self) -> Result<(Closing, LogStore, StateMachine), openraft::StorageError<TypeConfig>> {
-        let vfs = MemVfs::new();
-        vfs.create_dir_all(Path::new("/data")).unwrap();
-        let environment = Environment {
-            vfs: Arc::new(vfs),
-            clock: Arc::new(SystemClock::default()),
-            executor: Arc::new(ThreadExecutor),
-        };
-        let new = NewStore { cluster_id: [7; 16], node_id: 1, incarnation: 1 };
-        let store = Store::open(&environment, Path::new("/data"), Options::default(), Some(new)).unwrap();
+        let store = new_store();
         Ok((Closing(store.clone()), LogStore::new(store.clone()), StateMachine::new(store)))
     }
 }
