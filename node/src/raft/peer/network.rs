@@ -30,8 +30,11 @@ use crate::raft::types::{
 
 /// How long a follower may take to make entries durable: a slow disk is no dead node.
 const ENTRIES_DEADLINE: Duration = Duration::from_secs(10);
-/// Requests under way to one follower. With the bytes of each this bounds what waits for it in memory.
-const PIPELINE: usize = 8;
+/// Requests under way to one follower. More than one is not safe with this openraft: it takes the answer to
+/// entries for an answer to a later request without entries, too (`InflightAppendQueue::drain_acked`), and with
+/// it for a proof that this node led when that was made. A leader that was paused could then answer a
+/// linearizable read from its old state, with answers from before the pause.
+const PIPELINE: usize = 1;
 
 /// Makes connections to the other members.
 #[derive(Clone)]
