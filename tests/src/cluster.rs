@@ -161,6 +161,12 @@ impl Cluster {
         }
     }
 
+    /// The link for what one node has dialled at another. Panics without [`Cluster::linked`].
+    #[must_use]
+    pub fn link(&self, from: u64, to: u64) -> &Link {
+        &self.links[&(from, to)]
+    }
+
     /// Lets everything pass again.
     pub fn heal(&self) {
         self.links.values().for_each(|link| link.pass(Passing::All));

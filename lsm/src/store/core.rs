@@ -249,7 +249,7 @@ impl Core {
         if let Payload::Membership(blob) = &entry.payload {
             progress.membership = Some((entry.at, blob.clone()));
         }
-        drop(progress);
+        // While nobody can read `applied` yet: a read that waits for the entry to be applied must see it.
         self.snapshots.lock().visible = visible_after(entry.at.index);
         Ok(applied)
     }
@@ -340,4 +340,39 @@ fn decode_membership(bytes: &[u8]) -> Result<Option<(Position, Bytes)>, StoreErr
     let (index, blob) = rest.split_first_chunk::<8>().ok_or_else(cut)?;
     let at = Position { term: u64::from_le_bytes(*term), index: u64::from_le_bytes(*index) };
     Ok(Some((at, Bytes::copy_from_slice(blob))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64) -> Entry {
+        let key = Bytes::from_static(b"key");
+        Entry { at: Position { term: 1, index }, payload: Payload::Ops(vec![Op::Delete { key }]) }
+    }
+
+    /// Broken by: an entry that counts as applied before it is visible. A read that waits for it to be applied
+    /// would miss it.
+    #[test]
+    fn an_entry_is_visible_before_it_counts_as_applied() {
+        let vfs = Arc::new(kv_vfs::MemVfs::new());
+        let core = Core::open(vfs, Path::new("/"), Options::default(), &State::default()).unwrap();
+        // Keeps the entry from becoming visible.
+        let held = core.snapshots.lock();
+        std::thread::scope(|scope| {
+            let applier = scope.spawn(|| core.apply(&entry(0)).unwrap());
+            while core.view().active.entries() == 0 {
+                std::thread::yield_now();
+            }
+            // Now it cannot get further than that; what it says of itself on the way there shows.
+            for _ in 0..10_000 {
+                let says = core.progress.try_lock().and_then(|progress| progress.applied);
+                assert_eq!(says, None, "applied, and not visible");
+                std::thread::yield_now();
+            }
+            drop(held);
+            applier.join().unwrap();
+        });
+        assert_eq!((core.progress().applied, core.visible()), (Some(entry(0).at), visible_after(0)));
+    }
 }

@@ -330,10 +330,10 @@ impl RaftNode {
             return self.own_status();
         }
         let line = self.line(id, &addr);
-        let answer =
-            line.call(STATUS_DEADLINE, |peer, context| async move { peer.status(context).await }).await;
-        match answer {
-            Ok(Ok(status)) => status,
+        let asked = line.call(STATUS_DEADLINE, |peer, context| async move { peer.status(context).await });
+        // Dialling, too, takes no longer: one node that is away must not hide where the others stand.
+        match tokio::time::timeout(STATUS_DEADLINE, asked).await {
+            Ok(Ok(Ok(status))) => status,
             _ => NodeStatus {
                 id,
                 addr,

@@ -6,6 +6,7 @@ mod bad_directory;
 mod bad_input;
 mod clean_stop;
 mod crash_loop;
+mod deposed_leader;
 mod import_export;
 mod linearizable;
 mod model;

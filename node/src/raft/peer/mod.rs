@@ -4,6 +4,7 @@
 
 mod line;
 mod network;
+mod pipeline;
 mod receiving;
 mod sending;
 mod server;

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use kv_api::transport::Dialer;
-use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::alias::{LogIdOf, SnapshotOf, VoteOf};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::v2::RaftNetworkV2;
 use openraft::network::{RPCOption, RaftNetworkFactory};
@@ -19,6 +19,7 @@ use openraft::raft::{
 use openraft::{BasicNode, OptionalSend};
 
 use super::line::Connected;
+use super::pipeline::{Sent, answers, in_order};
 use super::sending::send;
 use super::wire::{Append, Appended, At, Ballot, SnapshotHead, Transfer, WireEntry};
 use super::{CONTROL, ENTRIES, Line, SNAPSHOTS, Target};
@@ -30,12 +31,6 @@ use crate::raft::types::{
 
 /// How long a follower may take to make entries durable: a slow disk is no dead node.
 const ENTRIES_DEADLINE: Duration = Duration::from_secs(10);
-/// Requests under way to one follower. More than one is not safe with this openraft: it takes the answer to
-/// entries for an answer to a later request without entries, too (`InflightAppendQueue::drain_acked`), and with
-/// it for a proof that this node led when that was made. A leader that was paused could then answer a
-/// linearizable read from its old state, with answers from before the pause.
-const PIPELINE: usize = 1;
-
 /// Makes connections to the other members.
 #[derive(Clone)]
 pub(crate) struct Peers {
@@ -112,9 +107,12 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
             let connected = line.connect().await.map_err(unreachable)?;
             let requests = stream::iter([first]).chain(input);
-            let sent =
-                requests.then(move |rpc| in_order(append_in_stream(connected.clone(), floor.clone(), rpc)));
-            Ok(until_incomplete(sent.buffered(PIPELINE)).boxed())
+            let sent = requests.then(move |rpc| {
+                let (bare, last) = (rpc.entries.is_empty(), last_of(&rpc));
+                let call = in_order(append_in_stream(connected.clone(), floor.clone(), rpc));
+                call.map(move |answer| Sent { last, bare, answer })
+            });
+            Ok(answers(sent).boxed())
         })
     }
 
@@ -225,7 +223,7 @@ async fn append_in_stream(
     if !rpc.entries.is_empty() && previous.map_or(0, |id| id.index() + 1) < floor.next_kept() {
         return (Err(ours("the follower is too far behind: it gets a snapshot")), false);
     }
-    let last = rpc.entries.last().map(|entry| entry.log_id).or(previous);
+    let last = last_of(&rpc);
     match append(&connected, ENTRIES_DEADLINE, rpc).await {
         Ok(answer) => {
             let answer = answer.into_stream_result(previous, last);
@@ -236,26 +234,9 @@ async fn append_in_stream(
     }
 }
 
-/// Begins a call, and with it queues its request, before the next one is begun: entries that overtake others
-/// are refused as a conflict, which openraft takes for a follower that has lost what it acknowledged.
-/// Unconstrained, because a first poll would else queue nothing once the task has used up its budget.
-async fn in_order<T: Send + 'static>(
-    call: impl Future<Output = T> + Send + 'static,
-) -> BoxFuture<'static, T> {
-    let mut call = Box::pin(tokio::task::unconstrained(call));
-    match futures::poll!(call.as_mut()) {
-        Poll::Ready(done) => Box::pin(std::future::ready(done)),
-        Poll::Pending => call,
-    }
-}
-
-/// Ends with the first answer that is a failure or takes a part only: what was sent behind it is void.
-fn until_incomplete<T>(answers: impl Stream<Item = (T, bool)> + Send) -> impl Stream<Item = T> + Send {
-    stream::unfold(Some(Box::pin(answers)), |answers| async move {
-        let mut answers = answers?;
-        let (answer, complete) = answers.next().await?;
-        Some((answer, complete.then_some(answers)))
-    })
+/// The last entry that the follower has when it has taken the request.
+fn last_of(rpc: &AppendEntriesRequest<TypeConfig>) -> Option<LogIdOf<TypeConfig>> {
+    rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id)
 }
 
 fn ballot(rpc: &VoteRequest<TypeConfig>) -> Ballot {
@@ -272,15 +253,4 @@ fn voted(
     let answer = answer.map_err(unreachable)?;
     let last = answer.last.map(|at| log_id(at.into()));
     Ok(VoteResponse::new(from_wire_vote(answer.vote), last, answer.granted))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn answers_end_with_the_first_incomplete_one_without_waiting_for_the_next() {
-        let answers = stream::iter([(1, true), (2, true), (3, false)]).chain(stream::pending());
-        assert_eq!(until_incomplete(answers).collect::<Vec<_>>().await, [1, 2, 3]);
-    }
 }
