@@ -19,6 +19,7 @@ pub use check::contents;
 pub use model::Contents;
 use model::Model;
 pub use run::records_of;
+pub(crate) use script::stored;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
