@@ -44,7 +44,6 @@ pub const BUGS: &[&str] = &[
     "inputs of a compaction removed too early",
     "tombstones dropped by a flush",
     "change-set not synced",
-    "manifest appended to behind a torn end",
     "manifest not synced before CURRENT names it",
     "name of a manifest not synced before CURRENT",
     "CURRENT before its content",

@@ -7,6 +7,7 @@ mod bad_input;
 mod clean_stop;
 mod crash_loop;
 mod import_export;
+mod libfiu;
 mod linearizable;
 mod model;
 mod proxy;

@@ -34,6 +34,14 @@ pub struct Opened {
 /// Whose data it is.
 const OURS: NewStore = NewStore { cluster_id: *b"a cluster of one", node_id: 1, incarnation: 7 };
 
+impl Opened {
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
 impl Subject for Node {
     const NAME: &'static str = "node";
     const REQUIRED: &'static [&'static str] = &[
