@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kv_vfs::{Clock, File, Vfs, planted};
+use kv_vfs::{Clock, File, IoMode, Vfs, planted};
 
 use crate::current::{self, FIRST_NUMBER};
 use crate::edit::{ChangeSet, Edit, Identity};
@@ -229,6 +229,10 @@ impl Manifest {
         let undo = Fold::run(&mut self.state, &set)?;
         if let Err(e) = self.write(&bytes) {
             undo.run(&mut self.state);
+            if planted::is("change-set behind a half-written one") {
+                self.end += bytes.len() as u64;
+                return Err(e.into());
+            }
             return Err(self.poison(e.into()));
         }
         self.end += bytes.len() as u64;
@@ -251,7 +255,12 @@ impl Manifest {
     /// Those of [`Manifest::append`], and `Corruption` where the file reads otherwise than it did.
     pub fn settle(&mut self) -> Result<(), ManifestError> {
         self.usable()?;
-        if self.settled || planted::is("manifest appended to behind a torn end") {
+        if self.settled {
+            return Ok(());
+        }
+        if planted::is("manifest appended to behind a torn end") {
+            self.file = self.vfs.open(&self.dir.join(self.file_name()), IoMode::Buffered)?;
+            self.settled = true;
             return Ok(());
         }
         self.copy().map_err(|e| self.poison(e))

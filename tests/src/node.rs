@@ -77,19 +77,26 @@ impl Launch {
     #[must_use]
     #[track_caller]
     pub fn start(self) -> Node {
+        self.try_start()
+            .unwrap_or_else(|ended| panic!("the node ended with {:?}: {}", ended.code, ended.stderr))
+    }
+
+    /// Starts it and waits until it says that it is ready, or ends.
+    ///
+    /// # Errors
+    /// How it ended.
+    #[track_caller]
+    pub fn try_start(self) -> Result<Node, Ended> {
         let dir = self.dir.clone();
         let process = self.spawn();
-        let Some(ready) = process.line() else {
-            let ended = process.wait();
-            panic!("the node ended with {:?}: {}", ended.code, ended.stderr);
-        };
+        let Some(ready) = process.line() else { return Err(process.wait()) };
         let field = |name: &str| {
             let fields = ready.split(' ').filter_map(|field| field.split_once('='));
             let found = fields.into_iter().find(|(key, _)| *key == name);
             found.unwrap_or_else(|| panic!("no {name} in {ready}")).1.to_owned()
         };
         assert!(ready.starts_with("ready "), "{ready}");
-        Node { listen: field("listen"), http: field("http"), dir, process }
+        Ok(Node { listen: field("listen"), http: field("http"), dir, process })
     }
 
     /// Starts it and waits until it ends by itself.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use kv_vfs::planted;
+
 use crate::footer::SegmentSummary;
 use crate::types::{Entry, Op, Position};
 
@@ -258,7 +260,9 @@ impl LogIndex {
 
     /// Forgets the offsets of a segment: they are in its footer now, or found by scanning.
     pub(crate) fn seal(&mut self, segment: u64) {
-        if let Some(held) = self.segments.get_mut(&segment) {
+        if let Some(held) = self.segments.get_mut(&segment)
+            && !planted::is("offsets of sealed segments kept")
+        {
             held.offsets = None;
         }
     }

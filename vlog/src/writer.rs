@@ -209,7 +209,12 @@ impl Writer {
         let end = self.active.end + self.buffer.len() as u64;
         self.active.reader.set_written(end);
         // Survives a crash right after the acknowledgement: data first, then the callbacks.
-        planted::unless("group not synced", || self.active.file.sync_data())?;
+        let synced = planted::unless("group not synced", || self.active.file.sync_data());
+        if synced.is_err() && planted::is("failed sync retried") {
+            self.active.file.sync_data()?;
+        } else {
+            synced?;
+        }
         self.active.end = end;
         self.active.number += 1;
         self.active.previous_crc = crc;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_manifest::Edit;
+use kv_vfs::planted;
 use kv_vlog::Position;
 
 use super::changes::to_manifest;
@@ -56,6 +57,7 @@ impl Store {
         membership: Option<(Position, Bytes)>,
     ) -> Result<(), StoreError> {
         let super::Shared { core, changes, log, .. } = &*self.shared;
+        let membership = membership.filter(|_| !planted::is("membership of a snapshot not installed"));
         let _structure = self.shared.structure.lock();
         self.shared.check()?;
         let old = core.view();
@@ -63,8 +65,13 @@ impl Store {
             old.tables.iter().map(|table| Edit::RemoveTable { id: table.meta.id }).collect();
         edits.extend(received.into_edits());
         edits.push(core.flushed_edit(at, membership.as_ref()));
-        edits.push(Edit::PurgeFloor(to_manifest(at)));
+        if !planted::is("floor of a snapshot not recorded") {
+            edits.push(Edit::PurgeFloor(to_manifest(at)));
+        }
         edits.push(Edit::ReplayFrom { segment: log.replay_segment(at.index + 1) });
+        if planted::is("snapshot installed in two change-sets") {
+            changes.commit("install", edits.drain(..old.tables.iter().count()).collect())?;
+        }
         changes.commit("install", edits).inspect_err(|error| self.shared.poison(error))?;
         // Memory after the manifest. Reads first; then the log, so that no group relies on the new floor
         // before it is durable.

@@ -59,6 +59,10 @@ impl Store {
         if dead.is_empty() {
             return Ok(());
         }
+        if planted::is("segment files removed before the manifest drops them") {
+            let path = |file| core.dir.join(names::segment_name(file));
+            dead.iter().try_for_each(|(_, file)| core.vfs.remove(&path(*file)))?;
+        }
         // The manifest before the files: a crash in between leaves orphans.
         let edits = dead.iter().map(|(segment, _)| Edit::DropSegment { segment: *segment }).collect();
         changes.commit("drop", edits).inspect_err(|error| self.shared.poison(error))?;

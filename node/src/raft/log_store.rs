@@ -6,6 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use kv_lsm::Store;
+use kv_vfs::planted;
 use kv_vlog::{Position, Vlog, VlogError};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
@@ -175,6 +176,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 async fn wait(durable: oneshot::Receiver<Result<(), VlogError>>) -> io::Result<()> {
+    if planted::is("votes and truncations answered before they are durable") {
+        return Ok(());
+    }
     durable.await.map_err(|_| io::Error::other("the log's writer is gone"))?.map_err(to_io)
 }
 

@@ -3,6 +3,7 @@
 //! - [`crash`]: loss of power at every mutating file operation, and again during recovery;
 //! - [`corruption`]: every bit flipped, every length, sectors and files in the wrong place;
 //! - [`errors`]: operations that fail, at every place in the engine that does one;
+//! - [`scenarios`]: what has broken other systems, each by itself;
 //! - [`planted`]: bugs on purpose, for the others to find.
 //!
 //! What runs on the disk is a [`crash::Subject`]: the engine as a [`node`] drives it, and the [`embedded`]
@@ -26,5 +27,6 @@ pub mod errors;
 pub mod full;
 pub mod node;
 pub mod planted;
+pub mod scenarios;
 pub mod share;
 pub mod world;

@@ -6,7 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kv_proof::full::{Full, Progress};
+use kv_proof::scenarios::Counting;
 use kv_proof::{corruption, errors, planted};
+
+/// Scenarios ask how much memory they hold.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Proofs of the engine.
 #[derive(Parser)]
@@ -46,10 +51,16 @@ enum Command {
         /// Only those whose name contains this.
         #[arg(default_value = "")]
         part: String,
+        /// Has each scenario find its own bugs instead: a minute, not an hour.
+        #[arg(long)]
+        scenarios: bool,
     },
     /// Runs quick proofs until one fails: what `planted` runs for each bug.
     #[command(hide = true)]
     Proofs,
+    /// Runs one scenario.
+    #[command(hide = true)]
+    Scenario { name: String },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -73,8 +84,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Planted { .. } if !cfg!(feature = "planted-bugs") => {
             anyhow::bail!("there are no bugs in this build: run it with --features planted-bugs")
         }
-        Command::Planted { part } => planted::hunt(&part)?,
+        Command::Planted { scenarios: true, .. } => planted::hunt_scenarios()?,
+        Command::Planted { part, .. } => planted::hunt(&part)?,
         Command::Proofs => planted::run_proofs(),
+        Command::Scenario { name } => planted::run_scenario(&name),
     };
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -17,8 +17,9 @@ use crate::crash::{Share, enumerate};
 use crate::embedded::Embedded;
 use crate::errors;
 use crate::node::Node;
+use crate::scenarios::{self, Scenario};
 
-/// All bugs, by the names they have in the engine.
+/// Bugs that the large proofs find, by the names they have in the engine.
 pub const BUGS: &[&str] = &[
     "group not synced",
     "callbacks before the sync",
@@ -43,13 +44,18 @@ pub const BUGS: &[&str] = &[
     "inputs of a compaction removed too early",
     "tombstones dropped by a flush",
     "change-set not synced",
-    "manifest appended to behind a torn end",
     "manifest not synced before CURRENT names it",
     "name of a manifest not synced before CURRENT",
     "CURRENT before its content",
     "name of CURRENT not synced",
     "segment not identified",
     "checksum of a value not verified",
+    "failed sync retried",
+    "floor of a snapshot not recorded",
+    "membership of a snapshot not installed",
+    "snapshot installed in two change-sets",
+    "segment files removed before the manifest drops them",
+    "position of a flush ahead of its table",
 ];
 
 /// The longest that finding a bug may take.
@@ -102,12 +108,45 @@ pub fn hunt(part: &str) -> io::Result<bool> {
     Ok(found == hunted && !sound)
 }
 
+/// Runs each scenario without a bug, and against each of the bugs that it must find; prints a table. Says
+/// whether it found all of them, and nothing where there was none.
+///
+/// # Errors
+/// Those of starting processes.
+pub fn hunt_scenarios() -> io::Result<bool> {
+    println!("| scenario | bug | found |\n|---|---|---|");
+    let mut good = true;
+    for Scenario { number, name, bugs, .. } in scenarios::ALL {
+        for bug in [""].iter().chain(*bugs) {
+            let mut child = this_program(bug)?.args(["scenario", name]).stdout(Stdio::null()).spawn()?;
+            let is_found = !child.wait()?.success();
+            good &= is_found != bug.is_empty();
+            let (bug, found) =
+                (if bug.is_empty() { "(none)" } else { bug }, if is_found { "yes" } else { "no" });
+            println!("| {number} {name} | {bug} | {found} |");
+        }
+    }
+    Ok(good)
+}
+
+/// Runs the scenario of this name; panics where it is not as it must be. Says whether there is one.
+#[must_use]
+pub fn run_scenario(name: &str) -> bool {
+    let found = scenarios::ALL.iter().find(|scenario| scenario.name == name);
+    found.inspect(|scenario| (scenario.run)()).is_some()
+}
+
+/// This program with this bug.
+fn this_program(bug: &str) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(VARIABLE, bug).stderr(Stdio::null());
+    Ok(command)
+}
+
 /// Runs the proofs in a process with this bug; says whether one failed.
 fn run_against(bug: &str) -> io::Result<bool> {
-    let mut command = Command::new(std::env::current_exe()?);
     let start = Instant::now();
-    let mut child =
-        command.arg("proofs").env(VARIABLE, bug).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut child = this_program(bug)?.arg("proofs").stdout(Stdio::piped()).spawn()?;
     let proofs = output_within(&mut child, LIMIT)?;
     let failed = !child.wait()?.success();
     let by = proofs.lines().last().filter(|_| failed).unwrap_or("none");

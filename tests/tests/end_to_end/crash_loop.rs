@@ -20,8 +20,8 @@ const WRITERS: u64 = 8;
 const KEYS_PER_WRITER: usize = 25;
 
 /// So small that every round flushes, rolls segments and compacts.
-fn small(dir: &Path) -> Launch {
-    Launch::new(dir)
+pub fn small(launch: Launch) -> Launch {
+    launch
         .setting("engine.memtable_flush_bytes", "4KiB")
         .setting("engine.log_flush_bytes", "1MiB")
         .setting("engine.segment_bytes_min", "256KiB")
@@ -43,22 +43,22 @@ async fn no_kill_loses_an_acknowledged_write_or_brings_a_deleted_key_back() {
     for round in 0..rounds {
         if rng.random_ratio(1, 3) {
             // Kills a recovery. The time only chooses the moment; nothing waits for anything.
-            let recovering = small(&data).spawn();
+            let recovering = small(Launch::new(&data)).spawn();
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..60))).await;
             recovering.kill();
         }
-        let node = small(&data).start();
+        let node = small(Launch::new(&data)).start();
         models = check(&node.client(), models).await;
         let acknowledged = rng.random_range(20..150);
         eprintln!("round {round}: killed after {acknowledged} writes");
         models = write_until_killed(node, models, acknowledged).await;
         work.note(&data);
     }
-    let node = small(&data).start();
+    let node = small(Launch::new(&data)).start();
     models = check(&node.client(), models).await;
     node.kvadmin(["vlog", "verify"]).expect(0);
     node.terminate().expect(0);
-    let node = small(&data).start();
+    let node = small(Launch::new(&data)).start();
     check(&node.client(), models).await;
     node.terminate().expect(0);
     work.was_enough_for(rounds);

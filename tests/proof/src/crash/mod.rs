@@ -42,7 +42,7 @@ impl Share {
 }
 
 /// Every model of what survives; those that choose, by a seed of their own for each place of a crash.
-fn survivals(seed: u64) -> [Survival; 8] {
+pub(crate) fn survivals(seed: u64) -> [Survival; 8] {
     [
         Survival::Synced,
         Survival::Everything,

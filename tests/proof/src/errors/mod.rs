@@ -1,6 +1,7 @@
 //! Operations that fail, at every place in the engine that does one: nothing is acknowledged that is not
 //! there, and after a failed write or sync nothing is acknowledged at all.
 
+mod rare;
 mod recovery;
 mod sites;
 mod sources;
@@ -67,13 +68,18 @@ fn faults(op: OpKind) -> Vec<(Fault, Times)> {
 #[must_use]
 pub fn sweep(per_site: usize) -> Tally {
     let mut tally = Tally::default();
-    one(Node, per_site, &mut tally);
+    let reached = one(Node, per_site, &mut tally);
     one(Embedded, per_site, &mut tally);
     recovery::sweep(per_site, &mut tally);
+    rare::second_failures(&reached, &mut tally);
+    rare::verification(&mut tally);
     tally
 }
 
-fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) {
+/// Places, and the numbers of their operations among those of their kind.
+type Reached = BTreeMap<Site, Vec<u64>>;
+
+fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) -> Reached {
     let reached = sites::record(subject, SEED);
     let mut tries = Vec::new();
     for (site, numbers) in &reached {
@@ -87,8 +93,9 @@ fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) {
             Rule { op: site.op, path_contains: String::new(), nth: *nth, times: *times, error: *error };
         let what =
             format!("{} workload, {site}, number {nth} of {:?}, {error:?} {times:?}", S::NAME, site.op);
-        (site, what, catch_unwind(AssertUnwindSafe(|| fail(subject, rule))))
+        (site, what, catch_unwind(AssertUnwindSafe(|| fail(subject, &[rule]))))
     });
+    reached
 }
 
 /// Does all tries and takes the outcomes in.
@@ -128,17 +135,18 @@ enum End {
     Passed,
 }
 
-/// A run in which this fails, and what is left then: as it is, and after a loss of power.
-fn fail<S: Subject>(subject: S, rule: Rule) -> Result<End, String> {
+/// A run in which this fails, one after the other, and what is left then: as it is, and after a loss of power.
+fn fail<S: Subject>(subject: S, rules: &[Rule]) -> Result<End, String> {
     let (disk, life) = (MemVfs::new(), Life::new(S::Known::default()));
     let vfs = FaultVfs::new(shared(&disk));
-    let (op, nth) = (rule.op, rule.nth);
-    vfs.fail(rule);
+    let (op, nth) = (rules[0].op, rules[0].nth);
+    rules.iter().for_each(|rule| vfs.fail(rule.clone()));
     let ended = subject.run(SEED, &(Arc::new(vfs.clone()) as Arc<dyn Vfs>), &life);
-    if vfs.failed() == 0 {
+    if vfs.failed() < rules.len() as u64 {
         return Err("the operation was not reached".into());
     }
     let end = match (&ended, life.refused()) {
+        (Ok(()), _) if is_sync(op) => return Err("goes on after a failed sync".into()),
         (Ok(()), _) => End::Passed,
         (Err(error), Some(false)) if op.mutates() && !is_transfer(life.stage(), op) => {
             return Err(format!("takes writes after {error}"));
@@ -151,6 +159,11 @@ fn fail<S: Subject>(subject: S, rule: Rule) -> Result<End, String> {
     }
     check_left(subject, &disk, &life, nth)?;
     Ok(end)
+}
+
+/// Whether this is what makes things durable: whoever goes on after it has failed has retried it, or not looked.
+fn is_sync(op: OpKind) -> bool {
+    matches!(op, OpKind::Sync | OpKind::SyncDir)
 }
 
 /// Whether this writes what a peer sends into files of its own, which nobody relies on before they are synced: a

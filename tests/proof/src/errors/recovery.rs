@@ -9,7 +9,7 @@ use kv_vfs::{FaultVfs, MemVfs, Survival};
 use parking_lot::Mutex;
 
 use super::sites::{Site, watched};
-use super::{End, SEED, Tally, check_left, faults, run_all, spread};
+use super::{End, SEED, Tally, check_left, faults, is_sync, run_all, spread};
 use crate::coverage::Coverage;
 use crate::crash::Subject;
 use crate::node::Node;
@@ -77,7 +77,7 @@ fn crashes() -> Vec<Left> {
 
 fn fail(left: &Left, rule: Rule) -> Result<End, String> {
     let (disk, life) = (left.disk.crash_clone(&Survival::Everything), Life::new(left.known.clone()));
-    let (vfs, nth) = (FaultVfs::new(shared(&disk)), rule.nth);
+    let (vfs, nth, is_sync) = (FaultVfs::new(shared(&disk)), rule.nth, is_sync(rule.op));
     vfs.fail(rule);
     let opened = Node.open(&(Arc::new(vfs.clone()) as _), &life);
     if vfs.failed() == 0 {
@@ -86,6 +86,7 @@ fn fail(left: &Left, rule: Rule) -> Result<End, String> {
     vfs.clear();
     let end = match opened {
         Err(_) => End::Stopped,
+        Ok(_) if is_sync => return Err("opens after a failed sync".into()),
         Ok(opened) => {
             Node.compare(&opened, &life, &Coverage::default());
             Node.stop(opened);

@@ -41,8 +41,13 @@ type Stacks = BTreeMap<(OpKind, Vec<usize>), Vec<u64>>;
 
 /// As [`record`], of anything.
 pub(super) fn watched(disk: &MemVfs, run: impl FnOnce(&Arc<dyn Vfs>)) -> BTreeMap<Site, Vec<u64>> {
+    watched_on(FaultVfs::new(shared(disk)), run)
+}
+
+/// As [`watched`], where operations fail by rules that are set already.
+pub(super) fn watched_on(vfs: FaultVfs, run: impl FnOnce(&Arc<dyn Vfs>)) -> BTreeMap<Site, Vec<u64>> {
     let stacks: Arc<Mutex<Stacks>> = Arc::default();
-    let (vfs, seen) = (FaultVfs::new(shared(disk)), stacks.clone());
+    let seen = stacks.clone();
     vfs.observe(move |op, number| seen.lock().entry((op, stack())).or_default().push(number));
     run(&(Arc::new(vfs) as _));
     let mut sites: BTreeMap<Site, Vec<u64>> = BTreeMap::new();

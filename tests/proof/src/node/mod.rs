@@ -19,6 +19,7 @@ pub use check::contents;
 pub use model::Contents;
 use model::Model;
 pub use run::records_of;
+pub(crate) use script::stored;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,14 @@ pub struct Opened {
 
 /// Whose data it is.
 const OURS: NewStore = NewStore { cluster_id: *b"a cluster of one", node_id: 1, incarnation: 7 };
+
+impl Opened {
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
 
 impl Subject for Node {
     const NAME: &'static str = "node";

@@ -83,6 +83,18 @@ fn truncation_below_the_replay_position(dice: &mut Dice) -> [Step; 7] {
     [append, Step::Sync, Step::Commit(1), Step::NewLeader(4), Step::Stop, Step::Flush, Step::Stop]
 }
 
+/// Entries in a sealed segment are voided by a truncation that stands in the next one, behind which no entry
+/// stays; recovery then begins behind both. That they are void, only the header of the segment that it begins
+/// with says.
+fn truncation_that_only_a_header_says(dice: &mut Dice) -> [Step; 10] {
+    let mut entry = |length| Payload::Ops(vec![put(key(0), dice.bytes(length, 1))]);
+    // The last one does not fit into the segment of the others.
+    let append = Step::Append(vec![entry(100), entry(100), entry(70_000)]);
+    let committed = [Step::Sync, Step::Commit(u64::MAX), append, Step::Sync, Step::Commit(1)];
+    let [a, b, c, d, e] = committed;
+    [a, b, c, d, e, Step::NewLeader(2), Step::Sync, Step::Stop, Step::Flush, Step::Stop]
+}
+
 /// A snapshot that comes while entries of the old leader are not committed, and writes behind it.
 fn install(dice: &mut Dice) -> [Step; 5] {
     let mut append = |count| Step::Append((0..count).map(|_| payload(dice)).collect());
@@ -110,6 +122,7 @@ pub fn script(dice: &mut Dice) -> Vec<Step> {
     let mut insert = |at: usize, more: Vec<Step>| drop(steps.splice(at..at, more));
     insert(STEPS, vec![Step::Sync, Step::Commit(99), Step::Flush, Step::Purge(2), Step::Close]);
     insert(STEPS * 5 / 6, truncation_below_the_replay_position(dice).into());
+    insert(STEPS * 4 / 5, truncation_that_only_a_header_says(dice).into());
     insert(STEPS * 3 / 4, install(dice).into());
     insert(STEPS * 2 / 3, vec![Step::Rewrite]);
     insert(STEPS / 2, burst(dice).into());
