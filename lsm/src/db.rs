@@ -26,7 +26,9 @@ use parking_lot::Mutex;
 use crate::error::StoreError;
 use crate::key::MAX_KEY;
 use crate::options::Options;
-use crate::store::{Applied, Environment, Found, NewStore, Scan, ScanRange, Snapshot, Store};
+use crate::store::{
+    Applied, Environment, Found, Iter, IterOptions, NewStore, RangeSize, Scan, ScanRange, Snapshot, Store,
+};
 
 /// The term of all entries of an embedded database.
 const TERM: u64 = 1;
@@ -241,6 +243,23 @@ impl Db {
     /// Keys of a range in order, as of now.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
         self.store.scan(range)
+    }
+
+    /// An iterator in both directions over what is there now.
+    #[must_use]
+    pub fn iter(&self, options: IterOptions) -> Iter {
+        self.store.iter(options)
+    }
+
+    /// The newest values of keys, in the order given, all as of one moment. Values that lie apart are read by
+    /// several threads.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Found>>, StoreError> {
+        self.store.multi_get(keys)
+    }
+
+    /// About how much a range takes on disk.
+    pub fn approximate_size(&self, range: &ScanRange) -> Result<RangeSize, StoreError> {
+        self.store.approximate_size(range)
     }
 
     /// Pins what is there now.

@@ -18,6 +18,7 @@ use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::Compactor;
 use super::core::Core;
 use super::flush::{self, Flusher};
+use super::readers::Readers;
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -112,7 +113,9 @@ pub(super) fn open(
     let flusher = Flusher { shared: shared.clone(), compactor: compactor.clone() };
     let flusher = executor.spawn("flusher", Box::new(flusher));
     let uncommitted = Mutex::new(pending);
-    Ok(Arc::new(Store { shared, executor, flusher, compactor, applier: Mutex::new(()), torn, uncommitted }))
+    let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
+    let applier = Mutex::new(());
+    Ok(Arc::new(Store { shared, executor, flusher, compactor, readers, applier, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.

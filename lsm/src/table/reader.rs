@@ -1,5 +1,6 @@
 //! An open table: point reads and whatever else needs its bytes.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,14 +185,30 @@ impl TableReader {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// Bytes of data blocks before the one that may hold the first version of `key`, or of what follows it.
+    /// Where the data blocks lie in the file that may hold keys from `from` on, up to `to` (exclusive); by the
+    /// index alone.
     ///
     /// # Errors
     /// Damage or a failed read.
-    pub fn bytes_before(&self, key: &[u8]) -> Result<u64, TableError> {
-        let place = self.find(key, Seq::MAX, CacheUse::Fill)?;
-        let handle = place.and_then(|place| place.handle());
-        Ok(handle.map_or(self.footer.filter.offset, |handle| handle.offset))
+    pub fn bytes_of(&self, from: &[u8], to: Option<&[u8]>) -> Result<Range<u64>, TableError> {
+        let properties = &self.properties;
+        let begins_behind = to.is_some_and(|to| to <= &*properties.smallest);
+        if begins_behind || from > &*properties.largest {
+            return Ok(0..0);
+        }
+        let begin = self.find(from, Seq::MAX, CacheUse::Fill)?.and_then(|place| place.handle());
+        let end = match to {
+            Some(to) => self.find(to, Seq::MAX, CacheUse::Fill)?.and_then(|place| place.handle()?.end()),
+            None => None,
+        };
+        let all = self.data_bytes();
+        Ok(begin.map_or(all, |block| block.offset)..end.unwrap_or(all))
+    }
+
+    /// Length of all data blocks in the file, in bytes.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.footer.filter.offset
     }
 
     /// Reads which values the table points to, ascending by segment.
