@@ -7,6 +7,7 @@
 //! embedded store, a consensus library does for a replicated one.
 
 mod changes;
+mod checkpoint;
 mod compact;
 mod core;
 mod export;
@@ -21,6 +22,7 @@ mod readers;
 mod receive;
 mod scan;
 mod snapshot;
+mod stats;
 mod status;
 mod view;
 mod walk;
@@ -47,6 +49,7 @@ pub use receive::Receiver;
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
+pub use stats::{LevelStats, Stats, Verification};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
 use crate::error::StoreError;

@@ -79,7 +79,7 @@ pub(super) fn open(
         }
     }
     let core = Core::open(vfs.clone(), dir, options, &state)?;
-    let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest));
+    let changes = Arc::new(Changes::new(vfs.clone(), dir, core.options.clone(), manifest));
     let (recovered, pending) = recover(&core, Some(&changes), dir, &state)?;
     // The log remembers the newest change-set it saw durable: a manifest that ends before it lost some.
     changes.require(recovered.end.ledger_number)?;
