@@ -43,3 +43,26 @@ pub trait Cursor {
     /// What the version holds; a tombstone where the cursor stands nowhere.
     fn slot(&self) -> &Slot;
 }
+
+/// Walks over versions in both directions.
+///
+/// Invariant: steps to either side go to the version that is next there; what holds of [`Cursor`] holds.
+pub trait TwoWayCursor: Cursor {
+    /// Goes to the last version.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn seek_last(&mut self) -> Result<(), TableError>;
+
+    /// Goes to the last version that is before `(key, seq)`.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError>;
+
+    /// Goes to the version before; nowhere where there is none.
+    ///
+    /// # Errors
+    /// Damage or a failed read.
+    fn prev(&mut self) -> Result<(), TableError>;
+}

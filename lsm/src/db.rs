@@ -13,93 +13,28 @@
 //! # Ok::<(), kv_lsm::StoreError>(())
 //! ```
 
+mod admin;
+mod batch;
+mod writes;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+pub use batch::{Durability, WriteBatch};
 use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
-use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, StoredValue};
+use kv_vlog::{Entry, Payload, Position};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
-use crate::key::MAX_KEY;
 use crate::options::Options;
-use crate::store::{Applied, Environment, Found, NewStore, Scan, ScanRange, Snapshot, Store};
+use crate::store::{
+    Applied, Environment, Found, Iter, IterOptions, NewStore, RangeSize, Scan, ScanRange, Snapshot, Store,
+};
 
 /// The term of all entries of an embedded database.
 const TERM: u64 = 1;
-
-/// When a write is acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Once it is on disk. Writers that come together share a sync.
-    #[default]
-    Sync,
-    /// Once it is in the log's memory. A power loss takes at most what was written since the last sync,
-    /// [`Options::waiting_bytes_max`] bytes at most, and always the newest writes.
-    Batched,
-}
-
-/// Changes and conditions that take effect together, or not at all.
-#[derive(Clone, Debug, Default)]
-pub struct WriteBatch {
-    checks: Vec<Op>,
-    changes: Vec<Change>,
-    durability: Durability,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Put(Bytes, Bytes),
-    Delete(Bytes),
-}
-
-impl WriteBatch {
-    /// Sets a key.
-    pub fn put(&mut self, key: &[u8], value: impl Into<Bytes>) -> &mut Self {
-        self.changes.push(Change::Put(Bytes::copy_from_slice(key), value.into()));
-        self
-    }
-
-    /// Removes a key.
-    pub fn delete(&mut self, key: &[u8]) -> &mut Self {
-        self.changes.push(Change::Delete(Bytes::copy_from_slice(key)));
-        self
-    }
-
-    /// Has nothing take effect unless the key is as expected just before.
-    pub fn check(&mut self, key: &[u8], expect: Expect) -> &mut Self {
-        self.checks.push(Op::Check { key: Bytes::copy_from_slice(key), expect });
-        self
-    }
-
-    /// Says when the write is acknowledged.
-    pub fn durability(&mut self, durability: Durability) -> &mut Self {
-        self.durability = durability;
-        self
-    }
-
-    fn into_ops(self, options: &Options) -> Result<Vec<Op>, StoreError> {
-        let change = |change| match change {
-            Change::Put(key, value) => {
-                let value = OpValue::Full(StoredValue::new(&key, value, &options.compression));
-                Op::Put { key, value }
-            }
-            Change::Delete(key) => Op::Delete { key },
-        };
-        let ops: Vec<Op> = self.checks.into_iter().chain(self.changes.into_iter().map(change)).collect();
-        if ops.is_empty() || ops.len() > usize::from(u16::MAX) {
-            return Err(StoreError::Invalid(format!("a batch of {} operations; 1 to 65,535 go", ops.len())));
-        }
-        if let Some(op) = ops.iter().find(|op| op.key().is_empty() || op.key().len() > MAX_KEY) {
-            let len = op.key().len();
-            return Err(StoreError::Invalid(format!("a key of {len} bytes; 1 to {MAX_KEY} go")));
-        }
-        Ok(ops)
-    }
-}
 
 /// A write that waits for its turn to be applied.
 struct Waiting {
@@ -160,30 +95,9 @@ impl Db {
         })
     }
 
-    /// Sets a key; returns its version. Durable on return.
-    pub fn put(&self, key: &[u8], value: impl Into<Bytes>) -> Result<u64, StoreError> {
-        let mut batch = WriteBatch::default();
-        batch.put(key, value);
-        self.write_unchecked(batch)
-    }
-
-    /// Removes a key; returns the version of its removal. Durable on return.
-    pub fn delete(&self, key: &[u8]) -> Result<u64, StoreError> {
-        let mut batch = WriteBatch::default();
-        batch.delete(key);
-        self.write_unchecked(batch)
-    }
-
-    fn write_unchecked(&self, batch: WriteBatch) -> Result<u64, StoreError> {
-        match self.write(batch)? {
-            Applied::Done { revision } => Ok(revision),
-            other => Err(StoreError::Invalid(format!("a write without checks ended as {other:?}"))),
-        }
-    }
-
     /// Writes a batch, and says whether its checks held.
     pub fn write(&self, batch: WriteBatch) -> Result<Applied, StoreError> {
-        let durability = batch.durability;
+        let durability = batch.acknowledged();
         let ops = batch.into_ops(self.store.options())?;
         // Before anything is appended: what is refused must not be found in the log by the next open.
         self.store.check()?;
@@ -241,6 +155,23 @@ impl Db {
     /// Keys of a range in order, as of now.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
         self.store.scan(range)
+    }
+
+    /// An iterator in both directions over what is there now.
+    #[must_use]
+    pub fn iter(&self, options: IterOptions) -> Iter {
+        self.store.iter(options)
+    }
+
+    /// The newest values of keys, in the order given, all as of one moment. Values that lie apart are read by
+    /// several threads.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Found>>, StoreError> {
+        self.store.multi_get(keys)
+    }
+
+    /// About how much a range takes on disk.
+    pub fn approximate_size(&self, range: &ScanRange) -> Result<RangeSize, StoreError> {
+        self.store.approximate_size(range)
     }
 
     /// Pins what is there now.

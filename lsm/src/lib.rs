@@ -14,11 +14,14 @@ pub mod offline;
 mod options;
 mod store;
 pub mod table;
+mod two_way;
 
 pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
+pub use kv_vlog::Expect;
 pub use options::Options;
 pub use store::{
-    Applied, Environment, Export, ExportRecord, ExportValue, Found, NewStore, Receiver, Scan, ScanItem,
-    ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
+    Applied, Bookmark, Environment, Export, ExportRecord, ExportValue, Found, Iter, IterOptions, LevelStats,
+    NewStore, RangeSize, Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Stats, Store,
+    Verification, segment_lines, verify_segment,
 };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{AsVersion, InternalKey, Seq, Slot};
 use crate::table::TableError;
 
@@ -99,7 +99,7 @@ impl Memtable {
     /// newer than the seq they read at.
     #[must_use]
     pub fn cursor(self: &Arc<Self>) -> MemtableCursor {
-        MemtableCursor { memtable: self.clone(), batch: Vec::new(), at: 0, fetch: 1 }
+        MemtableCursor { memtable: self.clone(), batch: Vec::new(), at: 0, fetch: 1, backward: false }
     }
 }
 
@@ -114,30 +114,61 @@ fn entry_bytes(key_len: usize, slot: &Slot) -> usize {
 /// Walks over a [`Memtable`], which it keeps alive.
 ///
 /// The skip list lends entries only while it is borrowed, so the cursor fetches them by handle, the more
-/// the further it goes.
+/// the further it goes in one direction.
 #[derive(Debug)]
 pub struct MemtableCursor {
     memtable: Arc<Memtable>,
+    /// What was fetched, in the order of the walk.
     batch: Vec<(InternalKey, Slot)>,
     /// Where the cursor stands in the batch.
     at: usize,
     /// How many versions to fetch next.
     fetch: usize,
+    /// Whether the batch was fetched backward.
+    backward: bool,
 }
 
 impl MemtableCursor {
     fn fill(&mut self, from: Bound<&dyn AsVersion>) {
+        self.begin(false);
         let mut entry = self.memtable.map.lower_bound(from);
-        self.batch.clear();
-        self.at = 0;
         while let Some(found) = entry {
             self.batch.push((found.key().clone(), found.value().clone()));
             entry = if self.batch.len() < self.fetch { found.next() } else { None };
         }
     }
 
+    fn fill_back(&mut self, from: Bound<&dyn AsVersion>) {
+        self.begin(true);
+        let mut entry = self.memtable.map.upper_bound(from);
+        while let Some(found) = entry {
+            self.batch.push((found.key().clone(), found.value().clone()));
+            entry = if self.batch.len() < self.fetch { found.prev() } else { None };
+        }
+    }
+
+    fn begin(&mut self, backward: bool) {
+        self.batch.clear();
+        self.at = 0;
+        self.backward = backward;
+    }
+
     fn current(&self) -> Option<&(InternalKey, Slot)> {
         self.batch.get(self.at)
+    }
+
+    fn step(&mut self, backward: bool) {
+        let Some((here, _)) = self.current().cloned() else { return };
+        if self.backward != backward {
+            self.fetch = 1;
+        } else if self.at + 1 < self.batch.len() {
+            self.at += 1;
+            return;
+        } else {
+            self.fetch = (self.fetch * 2).min(BATCH_MAX);
+        }
+        let from = Bound::Excluded(&here as &dyn AsVersion);
+        if backward { self.fill_back(from) } else { self.fill(from) }
     }
 }
 
@@ -156,12 +187,7 @@ impl Cursor for MemtableCursor {
     }
 
     fn next(&mut self) -> Result<(), TableError> {
-        if self.at + 1 < self.batch.len() {
-            self.at += 1;
-        } else if let Some((last, _)) = self.batch.pop() {
-            self.fetch = (self.fetch * 2).min(BATCH_MAX);
-            self.fill(Bound::Excluded(&last as &dyn AsVersion));
-        }
+        self.step(false);
         Ok(())
     }
 
@@ -182,10 +208,30 @@ impl Cursor for MemtableCursor {
     }
 }
 
+impl TwoWayCursor for MemtableCursor {
+    fn seek_last(&mut self) -> Result<(), TableError> {
+        self.fetch = 1;
+        self.fill_back(Bound::Unbounded);
+        Ok(())
+    }
+
+    fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
+        self.fetch = 1;
+        let from: &dyn AsVersion = &(key, seq);
+        self.fill_back(Bound::Excluded(from));
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<(), TableError> {
+        self.step(true);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::testing::{any_versions, collect, few, inline, lookup, version};
+    use crate::table::testing::{any_versions, collect, collect_back, few, inline, lookup, version};
     use proptest::prelude::*;
     use std::sync::atomic::AtomicBool;
 
@@ -208,6 +254,9 @@ mod tests {
                     cursor.seek(&at.key, seq).unwrap();
                     let next = versions.range(version(&at.key, seq)..).next().map(|(k, _)| k.clone());
                     prop_assert_eq!(cursor.valid().then(|| version(cursor.key(), cursor.seq())), next);
+                    cursor.seek_before(&at.key, seq).unwrap();
+                    let found = collect_back(&mut cursor).unwrap();
+                    prop_assert!(found.iter().map(|(at, _)| at).eq(versions.range(..version(&at.key, seq)).rev().map(|(at, _)| at)));
                 }
             }
             prop_assert_eq!(memtable.entries(), versions.len());

@@ -45,6 +45,16 @@ pub struct Options {
     pub table_compression: bool,
     /// Share of absent keys that the filter of a table lets through. Default 0.01.
     pub filter_false_positive: f64,
+    /// Length in bytes from which on the index of a table is cut into partitions, each with its filter, that
+    /// are loaded, and cached, when they are needed. Default 16 KiB.
+    pub partition_bytes: usize,
+    /// Bytes of table blocks, unpacked, that are kept in memory, partitions among them. 0: none. Default 64 MiB.
+    pub block_cache_bytes: u64,
+    /// Files of tables that are open at once; others are opened when they are read. Default 512.
+    pub open_tables_max: usize,
+    /// Threads that read values ahead of iterators and for reads of many keys; started when first needed.
+    /// 0: each read is done by who asks. Default 4.
+    pub read_threads: usize,
 }
 
 impl Default for Options {
@@ -68,6 +78,10 @@ impl Default for Options {
             block_bytes: 4 << 10,
             table_compression: true,
             filter_false_positive: 0.01,
+            partition_bytes: 16 << 10,
+            block_cache_bytes: 64 * MIB,
+            open_tables_max: 512,
+            read_threads: 4,
         }
     }
 }
@@ -84,6 +98,8 @@ impl Options {
             ("l0_tables_max", self.l0_tables_max as u64),
             ("table_bytes", self.table_bytes),
             ("block_bytes", self.block_bytes as u64),
+            ("partition_bytes", self.partition_bytes as u64),
+            ("open_tables_max", self.open_tables_max as u64),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be larger than 0"));

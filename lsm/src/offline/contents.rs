@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::key::Slot;
 use crate::options::Options;
 use crate::store::{Core, ScanItem, ScanRange, pointer, recover, scan};
+use crate::table::CacheUse;
 
 impl Check<'_> {
     /// Replays the log and reads every value that is there.
@@ -68,7 +69,7 @@ impl Check<'_> {
     fn values(&mut self, state: &State, core: &Core, files: &SegmentFiles) -> Result<(), StoreError> {
         let mut hash = Xxh3::new();
         let mut whole = true;
-        for item in scan(&core.view(), ScanRange::default(), core.visible())? {
+        for item in scan(&core.view(), ScanRange::default(), core.visible(), CacheUse::Peek)? {
             let read = item.and_then(|item| {
                 let value = value(state, files, &item)?;
                 hash.update(&(item.key.len() as u64).to_le_bytes());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use kv_manifest::{Edit, FileNumbers, LogPosition, Manifest, SealedInfo, State, names};
+use kv_vfs::Vfs;
 use kv_vlog::{Ledger, NextFile, OpenedSegment, Position, SealedSegment, SegmentSummary, Vlog};
 use parking_lot::Mutex;
 
@@ -14,6 +15,7 @@ use crate::options::Options;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Changes {
+    vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     options: Options,
     manifest: Mutex<Manifest>,
@@ -21,10 +23,20 @@ pub(crate) struct Changes {
     log: OnceLock<Weak<Vlog>>,
 }
 
+/// The manifest at one moment.
+pub(crate) struct ManifestCopy {
+    pub name: String,
+    pub manifest: Vec<u8>,
+    pub current: Vec<u8>,
+    pub state: State,
+    /// Segments that are not complete, and up to where they were written.
+    pub open: Vec<(u64, u64)>,
+}
+
 impl Changes {
-    pub(crate) fn new(dir: &Path, options: Options, manifest: Manifest) -> Self {
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: &Path, options: Options, manifest: Manifest) -> Self {
         let numbers = manifest.file_numbers();
-        Self { dir: dir.into(), options, manifest: Mutex::new(manifest), numbers, log: OnceLock::new() }
+        Self { vfs, dir: dir.into(), options, manifest: Mutex::new(manifest), numbers, log: OnceLock::new() }
     }
 
     /// The log to be told of every durable change-set.
@@ -59,6 +71,19 @@ impl Changes {
     /// Something of the state now.
     pub(crate) fn with_state<T>(&self, f: impl FnOnce(&State) -> T) -> T {
         f(self.manifest.lock().state())
+    }
+
+    /// What another directory needs to begin where this one is, all of one moment: no change-set comes in
+    /// between, so all that is written by then relies on none that is missing.
+    pub(crate) fn copy(&self, written: impl Fn(u64) -> u64) -> Result<ManifestCopy, StoreError> {
+        let manifest = self.manifest.lock();
+        let (state, name) = (manifest.state().clone(), manifest.file_name());
+        let vfs = &*self.vfs;
+        let read = |name: &str| vfs.read_all(&self.dir.join(name), u64::MAX);
+        let (current, bytes) = (read(names::CURRENT)?, read(&name)?);
+        let open = state.segments.values().filter(|segment| segment.sealed.is_none());
+        let open = open.map(|segment| (segment.segment, written(segment.segment))).collect();
+        Ok(ManifestCopy { name, manifest: bytes, current, state, open })
     }
 
     fn live_bytes(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_manifest::{Edit, State, TableMeta, names};
+use kv_manifest::{Edit, State, TableMeta};
 use kv_vfs::Vfs;
 use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
@@ -14,12 +14,12 @@ use parking_lot::{Mutex, RwLock};
 use super::changes::{from_manifest, to_manifest};
 use super::pins::Pin;
 use super::snapshot::Era;
-use super::view::{Frozen, Table, Tables, View};
+use super::view::{Frozen, LEVELS, Table, Tables, View};
 use crate::error::StoreError;
 use crate::key::{Seq, Slot, ValuePointer};
 use crate::memtable::Memtable;
 use crate::options::Options;
-use crate::table::{TableIdentity, TableOptions, TableReader, TableSummary};
+use crate::table::{TableCaches, TableIdentity, TableOptions, TableReader, TableSummary};
 
 /// What applying an entry did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(crate) struct Core {
     pub dir: PathBuf,
     pub options: Options,
     identity: TableIdentity,
+    /// Of all tables.
+    pub caches: Arc<TableCaches>,
     view: RwLock<Arc<View>>,
     progress: Mutex<Progress>,
     /// The last entry that is in tables.
@@ -93,6 +95,7 @@ impl Core {
         let core = Self {
             vfs,
             dir: dir.into(),
+            caches: TableCaches::new(options.block_cache_bytes, options.open_tables_max),
             options,
             identity,
             view: RwLock::new(Arc::new(View {
@@ -107,6 +110,11 @@ impl Core {
         };
         let mut tables = Tables::default();
         for meta in state.tables.values() {
+            if usize::from(meta.level) >= LEVELS {
+                let (id, level) = (meta.id, meta.level);
+                let why = format!("table {id} is of level {level}, this program has levels below {LEVELS}");
+                return Err(StoreError::Invalid(why));
+            }
             tables.add(core.open_table(meta.clone())?);
         }
         core.install(|view| view.tables = Arc::new(tables));
@@ -122,13 +130,22 @@ impl Core {
             block_bytes: self.options.block_bytes,
             compression: self.options.table_compression,
             filter_false_positive: self.options.filter_false_positive,
+            partition_bytes: self.options.partition_bytes,
         }
     }
 
+    /// A table to look into. One that reads see now, at whatever level, keeps its reader: a file is removed
+    /// with its last reader, so it has only one.
     pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>, StoreError> {
-        let reader = TableReader::open(&self.vfs, &self.dir, &self.table_identity(meta.id), meta.bytes)?;
-        let path = self.dir.join(names::table_name(meta.id));
-        Ok(Arc::new(Table::new(meta, reader, self.vfs.clone(), path)))
+        let seen = self.view().tables.iter().find(|table| table.meta.id == meta.id).cloned();
+        let reader = match seen {
+            Some(table) => table.reader.clone(),
+            None => {
+                let identity = self.table_identity(meta.id);
+                TableReader::open_cached(&self.caches, &self.vfs, &self.dir, &identity, meta.bytes)?
+            }
+        };
+        Ok(Arc::new(Table::new(meta, reader)))
     }
 
     /// What reads see now.

@@ -11,6 +11,7 @@ use super::view::View;
 use super::{ScanRange, Store, pointer};
 use crate::error::StoreError;
 use crate::key::{Seq, Slot};
+use crate::table::CacheUse;
 
 /// Bytes that a record takes besides its key and value, about.
 const RECORD_BYTES: usize = 40;
@@ -95,7 +96,7 @@ impl Export {
         // The active memtable of the view goes on growing until it is frozen; what is newer is not seen.
         let seq = self.at.map_or(0, |at| visible_after(at.index));
         let (mut page, mut bytes) = (Vec::new(), 0usize);
-        for item in scan(&self.view, ScanRange { from, to: None }, seq)? {
+        for item in scan(&self.view, ScanRange { from, to: None }, seq, CacheUse::Peek)? {
             let item = item?;
             if !page.is_empty() && bytes + item_bytes(&item) > bytes_max {
                 break;

@@ -7,19 +7,25 @@
 //! embedded store, a consensus library does for a replicated one.
 
 mod changes;
+mod checkpoint;
 mod compact;
 mod core;
 mod export;
 mod flush;
 mod install;
+mod iter;
+mod lookup;
 mod open;
 mod pins;
 mod purge;
+mod readers;
 mod receive;
 mod scan;
 mod snapshot;
+mod stats;
 mod status;
 mod view;
+mod walk;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,12 +40,16 @@ use changes::Changes;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
+pub use iter::{Bookmark, Iter, IterOptions};
+pub use lookup::RangeSize;
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
+use readers::Readers;
 pub use receive::Receiver;
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
+pub use stats::{LevelStats, Stats, Verification};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
 use crate::error::StoreError;
@@ -63,6 +73,7 @@ pub struct Store {
     executor: Arc<dyn Executor>,
     flusher: Arc<dyn Wake>,
     compactor: Arc<dyn Wake>,
+    readers: Arc<Readers>,
     /// One applier at a time.
     applier: Mutex<()>,
     torn: Option<String>,
@@ -281,17 +292,7 @@ impl Store {
         slot: &Slot,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Found, StoreError> {
-        let value_bytes = slot.value_bytes();
-        let range =
-            range.map(|r| r.start.min(value_bytes)..r.end.clamp(r.start.min(value_bytes), value_bytes));
-        let value = match (slot, range) {
-            (Slot::Tombstone, _) => Bytes::new(),
-            (Slot::Inline(bytes), None) => bytes.clone(),
-            (Slot::Inline(bytes), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
-            (Slot::Pointer(p), None) => self.shared.log.decoded(pointer(p), key, seq)?,
-            (Slot::Pointer(p), Some(r)) => self.shared.log.value_range(pointer(p), key, seq, r)?,
-        };
-        Ok(Found { value, revision: seq, value_bytes })
+        readers::read_value(&self.shared.log, key, seq, slot, range)
     }
 
     /// Flushes, seals the log and stops the workers. Later writes fail.
@@ -319,6 +320,7 @@ impl Store {
             worker.wake();
             worker.join();
         }
+        self.readers.stop();
     }
 }
 

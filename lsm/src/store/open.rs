@@ -18,6 +18,7 @@ use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::Compactor;
 use super::core::Core;
 use super::flush::{self, Flusher};
+use super::readers::Readers;
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -78,7 +79,7 @@ pub(super) fn open(
         }
     }
     let core = Core::open(vfs.clone(), dir, options, &state)?;
-    let changes = Arc::new(Changes::new(dir, core.options.clone(), manifest));
+    let changes = Arc::new(Changes::new(vfs.clone(), dir, core.options.clone(), manifest));
     let (recovered, pending) = recover(&core, Some(&changes), dir, &state)?;
     // The log remembers the newest change-set it saw durable: a manifest that ends before it lost some.
     changes.require(recovered.end.ledger_number)?;
@@ -112,7 +113,9 @@ pub(super) fn open(
     let flusher = Flusher { shared: shared.clone(), compactor: compactor.clone() };
     let flusher = executor.spawn("flusher", Box::new(flusher));
     let uncommitted = Mutex::new(pending);
-    Ok(Arc::new(Store { shared, executor, flusher, compactor, applier: Mutex::new(()), torn, uncommitted }))
+    let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
+    let applier = Mutex::new(());
+    Ok(Arc::new(Store { shared, executor, flusher, compactor, readers, applier, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.

@@ -5,11 +5,10 @@ use bytes::Bytes;
 use super::Store;
 use super::pins::Pin;
 use super::view::View;
-use crate::cursor::Cursor;
+use super::walk::Walk;
 use crate::error::StoreError;
 use crate::key::{Seq, Slot};
-use crate::merge::MergeCursor;
-use crate::table::LevelCursor;
+use crate::table::CacheUse;
 
 /// Keys from `from` on (inclusive), up to `to` (exclusive; `None`: to the last).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,11 +48,7 @@ pub struct ScanItem {
 /// The keys of a range that are there, in order. Keeps the tables it reads and the segments they point to;
 /// holds no values.
 pub struct Scan {
-    pin: Pin,
-    cursor: MergeCursor,
-    seq: Seq,
-    to: Option<Bytes>,
-    last: Option<Bytes>,
+    walk: Walk,
 }
 
 impl Store {
@@ -61,63 +56,27 @@ impl Store {
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
         // The view first, as for `get`.
         let view = self.shared.core.view();
-        scan(&view, range, self.shared.core.visible())
+        scan(&view, range, self.shared.core.visible(), CacheUse::Fill)
     }
 }
 
-pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq) -> Result<Scan, StoreError> {
-    let mut cursors: Vec<Box<dyn Cursor + Send>> = vec![Box::new(view.active.cursor())];
-    for frozen in view.frozen.iter().rev() {
-        cursors.push(Box::new(frozen.memtable.cursor()));
-    }
-    let [level0, deeper @ ..] = &view.tables.levels;
-    for table in level0 {
-        cursors.push(Box::new(table.reader.cursor()));
-    }
-    for level in deeper {
-        cursors.push(Box::new(LevelCursor::new(level.iter().map(|table| table.reader.clone()).collect())));
-    }
-    let mut cursor = MergeCursor::new(cursors);
-    cursor.seek(&range.from, Seq::MAX)?;
-    Ok(Scan { pin: view.pin.clone(), cursor, seq, to: range.to, last: None })
-}
-
-impl Scan {
-    /// The next key that is there, or an error once, then nothing.
-    fn advance(&mut self) -> Result<Option<ScanItem>, StoreError> {
-        while self.cursor.valid() {
-            let key = self.cursor.key();
-            if self.to.as_ref().is_some_and(|to| key >= &**to) {
-                return Ok(None);
-            }
-            let (revision, seen) = (self.cursor.seq(), self.last.as_deref() == Some(key));
-            if seen || revision > self.seq {
-                self.cursor.next()?;
-                continue;
-            }
-            let (slot, pin) = (self.cursor.slot().clone(), self.pin.clone());
-            let item = ScanItem { key: Bytes::copy_from_slice(key), revision, slot, pin };
-            self.last = Some(item.key.clone());
-            self.cursor.next()?;
-            if item.slot != Slot::Tombstone {
-                return Ok(Some(item));
-            }
-        }
-        Ok(None)
-    }
+pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq, cache: CacheUse) -> Result<Scan, StoreError> {
+    let mut walk = Walk::new(view, range, seq, cache);
+    walk.seek_first()?;
+    Ok(Scan { walk })
 }
 
 impl Iterator for Scan {
     type Item = Result<ScanItem, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        self.walk.forward().transpose()
     }
 }
 
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan").field("seq", &self.seq).field("to", &self.to).finish_non_exhaustive()
+        f.debug_struct("Scan").finish_non_exhaustive()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use super::view::View;
-use super::{Found, Scan, ScanRange, Store, scan};
+use super::{Found, Iter, IterOptions, Scan, ScanRange, Store, scan};
 use crate::error::StoreError;
 use crate::key::Seq;
+use crate::table::CacheUse;
 
 /// The time between two installed states. Flushes and compactions keep what snapshots see, an install does
 /// not: those of the time before go on with what was there last.
@@ -56,7 +57,21 @@ impl Snapshot {
 
     /// Keys of a range as of this moment, in order.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
-        scan(&self.view(), range, self.seq)
+        scan(&self.view(), range, self.seq, CacheUse::Fill)
+    }
+
+    /// An iterator over what was there at this moment.
+    #[must_use]
+    pub fn iter(&self, options: IterOptions) -> Iter {
+        Iter::new(&self.view(), self.seq, self.store.readers.clone(), options)
+    }
+
+    /// Values of keys as of this moment, in the order given.
+    ///
+    /// # Errors
+    /// Damage or a failed read, of the first key that meets it.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Found>>, StoreError> {
+        self.store.multi_get_in(&self.view(), keys, self.seq)
     }
 
     /// What a pinned version needs is in every view of its time.

@@ -1,12 +1,9 @@
 //! What reads see: the memtables and the tables at one moment, replaced as a whole.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv_manifest::TableMeta;
-use kv_vfs::Vfs;
 use kv_vlog::Position;
 
 use super::pins::Pin;
@@ -18,35 +15,21 @@ use crate::table::TableReader;
 /// Levels of tables: level 0, whose tables overlap, and level 1, whose tables do not.
 pub(crate) const LEVELS: usize = 2;
 
-/// A table of the current or an earlier version; its file goes when the last user of it does.
+/// A table of the current or an earlier version; its file goes when the last user of its reader does.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub meta: TableMeta,
     pub reader: Arc<TableReader>,
-    vfs: Arc<dyn Vfs>,
-    path: PathBuf,
-    obsolete: AtomicBool,
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>, vfs: Arc<dyn Vfs>, path: PathBuf) -> Self {
-        Self { meta, reader, vfs, path, obsolete: AtomicBool::new(false) }
+    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>) -> Self {
+        Self { meta, reader }
     }
 
     /// Has the file removed once nobody reads it. Call only after the manifest has durably dropped it.
     pub(crate) fn retire(&self) {
-        self.obsolete.store(true, Ordering::Release);
-    }
-}
-
-impl Drop for Table {
-    fn drop(&mut self) {
-        if self.obsolete.load(Ordering::Acquire)
-            && let Err(error) = self.vfs.remove(&self.path)
-        {
-            // Nothing is lost: the next open finds an orphan and removes it.
-            tracing::warn!(%error, "could not remove a table that is no longer needed");
-        }
+        self.reader.retire();
     }
 }
 

@@ -123,10 +123,29 @@ impl Block {
         Ok(block)
     }
 
+    /// Memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn restart(&self, number: usize) -> Option<usize> {
         let at = self.entries_end + number * 4;
         let bytes = self.bytes.get(at..)?.first_chunk::<4>()?;
         (number < self.restarts).then_some(u32::from_le_bytes(*bytes) as usize)
+    }
+
+    fn restart_point(&self, number: usize) -> Result<usize, Malformed> {
+        self.restart(number).ok_or(malformed(self.entries_end, "no such restart point"))
+    }
+
+    /// The last restart point before this place, which is behind the first one.
+    fn restart_below(&self, at: usize) -> Result<usize, Malformed> {
+        let (mut low, mut high) = (0, self.restarts);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if self.restart_point(middle)? < at { low = middle } else { high = middle }
+        }
+        self.restart_point(low)
     }
 
     fn entry(&self, at: usize) -> Result<Entry<'_>, Malformed> {
@@ -140,7 +159,7 @@ impl Block {
         let mut from = 0;
         while low < high {
             let middle = low + (high - low) / 2;
-            let at = self.restart(middle).ok_or(malformed(self.entries_end, "no such restart point"))?;
+            let at = self.restart_point(middle)?;
             let entry = self.entry(at)?;
             if entry.shared != 0 {
                 return Err(malformed(at, "key at a restart point is not whole"));
@@ -206,6 +225,8 @@ impl<'a> Entry<'a> {
 #[derive(Debug)]
 pub(super) struct BlockCursor {
     block: Block,
+    /// Where the entry it stands at begins.
+    start: usize,
     /// Where the next entry begins.
     next: usize,
     valid: bool,
@@ -217,7 +238,7 @@ pub(super) struct BlockCursor {
 impl BlockCursor {
     /// A cursor that stands nowhere.
     pub(super) fn new(block: Block) -> Self {
-        Self { block, next: 0, valid: false, key: Vec::new(), seq: 0, slot: Slot::Tombstone }
+        Self { block, start: 0, next: 0, valid: false, key: Vec::new(), seq: 0, slot: Slot::Tombstone }
     }
 
     pub(super) fn seek_first(&mut self) -> Result<(), Malformed> {
@@ -244,8 +265,51 @@ impl BlockCursor {
         Ok(())
     }
 
+    /// Goes to the last version that is before `(key, seq)`; nowhere if the block holds none.
+    pub(super) fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), Malformed> {
+        self.seek(key, seq)?;
+        if self.valid { self.prev() } else { self.seek_last() }
+    }
+
+    pub(super) fn seek_last(&mut self) -> Result<(), Malformed> {
+        self.walk_to(self.block.entries_end)
+    }
+
+    pub(super) fn prev(&mut self) -> Result<(), Malformed> {
+        if self.start == 0 {
+            self.valid = false;
+            return Ok(());
+        }
+        self.walk_to(self.start)
+    }
+
+    /// Goes to the entry that ends here. Keys are whole only at restart points, so it comes from there.
+    fn walk_to(&mut self, end: usize) -> Result<(), Malformed> {
+        let from = self.block.restart_below(end)?;
+        self.jump(from);
+        if from >= end {
+            return Err(malformed(from, "restart points are out of order"));
+        }
+        loop {
+            let value = self.step()?;
+            if self.next == end {
+                self.load(value);
+                return Ok(());
+            }
+            if !self.valid || self.next > end {
+                self.valid = false;
+                return Err(malformed(end, "no entry ends where one begins"));
+            }
+        }
+    }
+
     pub(super) fn valid(&self) -> bool {
         self.valid
+    }
+
+    /// Whether no version comes before.
+    pub(super) fn is_first(&self) -> bool {
+        self.start == 0
     }
 
     /// Whether no version follows.
@@ -287,6 +351,7 @@ impl BlockCursor {
         self.key.truncate(entry.shared);
         self.key.extend_from_slice(entry.suffix);
         self.seq = entry.seq;
+        self.start = at;
         self.next = entry.end;
         self.valid = true;
         Ok(entry.value)

@@ -3,28 +3,30 @@
 use std::sync::Arc;
 
 use super::block::BlockCursor;
+use super::cache::CacheUse;
 use super::error::TableError;
+use super::partition::Place;
 use super::reader::TableReader;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{Seq, Slot, compare};
 
-/// Walks over a table, which it keeps open. Holds one block at a time.
+/// Walks over a table, which it keeps. Holds one block at a time.
 #[derive(Debug)]
 pub struct TableCursor {
     table: Arc<TableReader>,
-    /// The block that `cursor` walks over.
-    block: usize,
-    cursor: Option<BlockCursor>,
+    cache: CacheUse,
+    /// The block that it stands in, and where it is.
+    at: Option<(Place, BlockCursor)>,
 }
 
 impl TableCursor {
-    pub(super) fn new(table: Arc<TableReader>) -> Self {
-        Self { table, block: 0, cursor: None }
+    pub(super) fn new(table: Arc<TableReader>, cache: CacheUse) -> Self {
+        Self { table, cache, at: None }
     }
 
     /// The block that the cursor stands in.
-    pub(super) fn block(&self) -> usize {
-        self.block
+    pub(super) fn place(&self) -> Option<&Place> {
+        self.at.as_ref().map(|(place, _)| place)
     }
 
     /// The table it walks over.
@@ -33,54 +35,93 @@ impl TableCursor {
     }
 
     fn current(&self) -> Option<&BlockCursor> {
-        self.cursor.as_ref().filter(|cursor| cursor.valid())
+        self.at.as_ref().map(|(_, cursor)| cursor).filter(|cursor| cursor.valid())
     }
 
-    /// Goes to the first version of a block, which comes after `last`.
-    fn enter(&mut self, block: usize, last: Option<BlockCursor>) -> Result<(), TableError> {
-        let Some(mut next) = self.table.block_cursor(block)? else {
-            let ends_well = last.is_none_or(|last| *last.key() == *self.table.properties().largest);
+    fn load(&self, place: &Place) -> Result<Option<BlockCursor>, TableError> {
+        self.table.block_cursor(place, self.cache)
+    }
+
+    /// Goes to the first version of a block, which comes after where it stood.
+    fn enter(&mut self, place: Option<Place>, from: Option<(Place, BlockCursor)>) -> Result<(), TableError> {
+        let table = &self.table;
+        let Some((place, mut next)) = self.loaded(place)? else {
             let why = "the last key is not the largest that the properties say";
-            return if ends_well { Ok(()) } else { Err(self.table.damaged(self.block, why)) };
+            return match from {
+                Some((at, last)) if *last.key() != *table.properties().largest => {
+                    Err(table.damaged(&at, why))
+                }
+                _ => Ok(()),
+            };
         };
-        next.seek_first().map_err(|error| self.table.malformed(block, error))?;
-        let back = |last: &BlockCursor| compare((last.key(), last.seq()), (next.key(), next.seq())).is_ge();
-        if last.as_ref().is_some_and(back) {
-            return Err(self.table.damaged(block, "block is out of order"));
+        next.seek_first().map_err(|error| table.malformed(&place, error))?;
+        if from.is_some_and(|(_, last)| compare(version(&last), version(&next)).is_ge()) {
+            return Err(table.damaged(&place, "block is out of order"));
         }
-        self.block = block;
-        self.cursor = Some(next);
+        self.at = Some((place, next));
         Ok(())
     }
+
+    /// Goes to the last version of a block, which comes before where it stood.
+    fn enter_back(
+        &mut self,
+        place: Option<Place>,
+        from: Option<(Place, BlockCursor)>,
+    ) -> Result<(), TableError> {
+        let table = &self.table;
+        let Some((place, mut next)) = self.loaded(place)? else {
+            let why = "the first key is not the smallest that the properties say";
+            return match from {
+                Some((at, first)) if *first.key() != *table.properties().smallest => {
+                    Err(table.damaged(&at, why))
+                }
+                _ => Ok(()),
+            };
+        };
+        next.seek_last().map_err(|error| table.malformed(&place, error))?;
+        if from.is_some_and(|(_, first)| compare(version(&next), version(&first)).is_ge()) {
+            return Err(table.damaged(&place, "block is out of order"));
+        }
+        self.at = Some((place, next));
+        Ok(())
+    }
+
+    fn loaded(&self, place: Option<Place>) -> Result<Option<(Place, BlockCursor)>, TableError> {
+        let Some(place) = place else { return Ok(None) };
+        Ok(self.load(&place)?.map(|cursor| (place, cursor)))
+    }
+}
+
+fn version(cursor: &BlockCursor) -> (&[u8], Seq) {
+    (cursor.key(), cursor.seq())
 }
 
 impl Cursor for TableCursor {
     fn seek_first(&mut self) -> Result<(), TableError> {
-        self.cursor = None;
-        self.enter(0, None)
+        self.at = None;
+        self.enter(self.table.first(self.cache)?, None)
     }
 
     fn seek(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
-        self.cursor = None;
-        let block = self.table.index().find(key, seq);
-        let Some(mut cursor) = self.table.block_cursor(block)? else { return Ok(()) };
-        cursor.seek(key, seq).map_err(|error| self.table.malformed(block, error))?;
+        self.at = None;
+        let Some(place) = self.table.find(key, seq, self.cache)? else { return Ok(()) };
+        let Some(mut cursor) = self.load(&place)? else { return Ok(()) };
+        cursor.seek(key, seq).map_err(|error| self.table.malformed(&place, error))?;
         if !cursor.valid() {
             // Between the last version of this block and its separator.
-            return self.enter(block + 1, None);
+            return self.enter(self.table.after(&place, self.cache)?, None);
         }
-        self.block = block;
-        self.cursor = Some(cursor);
+        self.at = Some((place, cursor));
         Ok(())
     }
 
     fn next(&mut self) -> Result<(), TableError> {
-        let Some(mut cursor) = self.cursor.take() else { return Ok(()) };
+        let Some((place, mut cursor)) = self.at.take() else { return Ok(()) };
         if cursor.is_last() {
-            return self.enter(self.block + 1, Some(cursor));
+            return self.enter(self.table.after(&place, self.cache)?, Some((place, cursor)));
         }
-        cursor.next().map_err(|error| self.table.malformed(self.block, error))?;
-        self.cursor = Some(cursor);
+        cursor.next().map_err(|error| self.table.malformed(&place, error))?;
+        self.at = Some((place, cursor));
         Ok(())
     }
 
@@ -101,20 +142,57 @@ impl Cursor for TableCursor {
     }
 }
 
+impl TwoWayCursor for TableCursor {
+    fn seek_last(&mut self) -> Result<(), TableError> {
+        self.at = None;
+        self.enter_back(self.table.last(self.cache)?, None)
+    }
+
+    fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
+        self.at = None;
+        let Some(place) = self.table.find(key, seq, self.cache)? else { return self.seek_last() };
+        let Some(mut cursor) = self.load(&place)? else { return Ok(()) };
+        cursor.seek_before(key, seq).map_err(|error| self.table.malformed(&place, error))?;
+        if !cursor.valid() {
+            return self.enter_back(self.table.before(&place, self.cache)?, None);
+        }
+        self.at = Some((place, cursor));
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<(), TableError> {
+        let Some((place, mut cursor)) = self.at.take() else { return Ok(()) };
+        if cursor.is_first() {
+            return self.enter_back(self.table.before(&place, self.cache)?, Some((place, cursor)));
+        }
+        cursor.prev().map_err(|error| self.table.malformed(&place, error))?;
+        self.at = Some((place, cursor));
+        Ok(())
+    }
+}
+
 /// Walks over tables that do not overlap, one after the other; of the others nothing is read.
 #[derive(Debug)]
 pub struct LevelCursor {
     tables: Vec<Arc<TableReader>>,
+    cache: CacheUse,
     /// The table that `cursor` walks over.
     at: usize,
     cursor: Option<TableCursor>,
 }
 
 impl LevelCursor {
-    /// Walks over the tables of a level, given in the order of their keys.
+    /// Walks over the tables of a level, given in the order of their keys: for reads of very much, which
+    /// leave the cache as it is.
     #[must_use]
     pub fn new(tables: Vec<Arc<TableReader>>) -> Self {
-        Self { tables, at: 0, cursor: None }
+        Self::with(tables, CacheUse::Peek)
+    }
+
+    /// As [`LevelCursor::new`], using the cache as told.
+    #[must_use]
+    pub fn with(tables: Vec<Arc<TableReader>>, cache: CacheUse) -> Self {
+        Self { tables, cache, at: 0, cursor: None }
     }
 
     fn current(&self) -> Option<&TableCursor> {
@@ -126,7 +204,7 @@ impl LevelCursor {
         self.cursor = None;
         self.at = at;
         let Some(table) = self.tables.get(at) else { return Ok(()) };
-        let mut cursor = table.cursor();
+        let mut cursor = table.cursor_with(self.cache);
         cursor.seek_first()?;
         let before = at.checked_sub(1).and_then(|before| self.tables.get(before));
         if before.is_some_and(|before| *before.properties().largest >= *cursor.key()) {
@@ -146,7 +224,7 @@ impl Cursor for LevelCursor {
         self.cursor = None;
         let at = self.tables.partition_point(|table| *table.properties().largest < *key);
         let Some(table) = self.tables.get(at) else { return Ok(()) };
-        let mut cursor = table.cursor();
+        let mut cursor = table.cursor_with(self.cache);
         cursor.seek(key, seq)?;
         if !cursor.valid() {
             return self.enter(at + 1);
@@ -180,5 +258,52 @@ impl Cursor for LevelCursor {
 
     fn slot(&self) -> &Slot {
         self.current().map_or(&Slot::Tombstone, TableCursor::slot)
+    }
+}
+
+impl LevelCursor {
+    /// Goes to the last version of a table, which comes before the first of the table behind it.
+    fn enter_back(&mut self, at: Option<usize>) -> Result<(), TableError> {
+        self.cursor = None;
+        let Some((at, table)) = at.and_then(|at| Some((at, self.tables.get(at)?))) else { return Ok(()) };
+        self.at = at;
+        let mut cursor = table.cursor_with(self.cache);
+        cursor.seek_last()?;
+        let behind = self.tables.get(at + 1);
+        if behind.is_some_and(|behind| *behind.properties().smallest <= *cursor.key()) {
+            return Err(TableError::corruption(table.path(), 0, "keys overlap those of the table behind"));
+        }
+        self.cursor = Some(cursor);
+        Ok(())
+    }
+}
+
+impl TwoWayCursor for LevelCursor {
+    fn seek_last(&mut self) -> Result<(), TableError> {
+        self.enter_back(self.tables.len().checked_sub(1))
+    }
+
+    fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
+        self.cursor = None;
+        let at = self.tables.partition_point(|table| *table.properties().largest < *key);
+        let Some(table) = self.tables.get(at) else { return self.seek_last() };
+        let mut cursor = table.cursor_with(self.cache);
+        cursor.seek_before(key, seq)?;
+        if !cursor.valid() {
+            return self.enter_back(at.checked_sub(1));
+        }
+        self.at = at;
+        self.cursor = Some(cursor);
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<(), TableError> {
+        let Some(mut cursor) = self.cursor.take() else { return Ok(()) };
+        cursor.prev()?;
+        if !cursor.valid() {
+            return self.enter_back(self.at.checked_sub(1));
+        }
+        self.cursor = Some(cursor);
+        Ok(())
     }
 }

@@ -71,6 +71,11 @@ impl Filter {
         (whole && (1..=PROBES_MAX).contains(&probes)).then_some(Self { probes, bits, map })
     }
 
+    /// Memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.map.len()
+    }
+
     /// False only where the key is not in the table.
     pub(super) fn may_contain(&self, key: &[u8]) -> bool {
         probe(xxh3_64(key), self.probes, self.bits)

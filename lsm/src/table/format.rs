@@ -29,8 +29,29 @@ pub const INLINE_BYTES_MAX: usize = 512 << 20;
 pub const FOOTER_BYTES: usize = 112;
 /// Offset of the footer's CRC, over all bytes before it.
 pub const FOOTER_CRC_AT: usize = 100;
-/// Levels of the index. 2 is reserved for an index whose blocks have an index.
-pub const INDEX_LEVELS: u32 = 1;
+/// Length of an index, in bytes, from which on it is cut into partitions, unless the writer is told otherwise.
+pub const PARTITION_BYTES: usize = 16 << 10;
+
+/// How the index is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum IndexLevels {
+    /// One filter and one index for all data blocks.
+    #[default]
+    One = 1,
+    /// A filter and an index for each partition of the data blocks, and an index of the partitions.
+    Two = 2,
+}
+
+impl IndexLevels {
+    fn from_stored(levels: u32) -> Option<Self> {
+        match levels {
+            1 => Some(IndexLevels::One),
+            2 => Some(IndexLevels::Two),
+            _ => None,
+        }
+    }
+}
 
 /// How a block is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,14 +131,17 @@ impl fmt::Display for Hex {
 /// The last bytes of a table: where its sections are, and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
-    /// The filter; data blocks fill the file before it.
+    /// The filter, or with two levels the filters and indexes of the partitions; data blocks fill the file
+    /// before it.
     pub filter: BlockHandle,
     /// What is referenced in which segment.
     pub refs: BlockHandle,
     /// The properties.
     pub properties: BlockHandle,
-    /// The index of the data blocks.
+    /// The index of the data blocks, or of the partitions.
     pub index: BlockHandle,
+    /// Which of the two.
+    pub levels: IndexLevels,
     /// Whose table it is.
     pub identity: TableIdentity,
 }
@@ -139,7 +163,7 @@ impl Footer {
             out.extend_from_slice(&handle.offset.to_le_bytes());
             out.extend_from_slice(&handle.len.to_le_bytes());
         }
-        out.extend_from_slice(&INDEX_LEVELS.to_le_bytes());
+        out.extend_from_slice(&(self.levels as u32).to_le_bytes());
         out.extend_from_slice(&self.identity.cluster_id);
         for number in [self.identity.incarnation, self.identity.group_id, self.identity.table_id] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -202,14 +226,14 @@ impl Fields<'_> {
     fn footer(mut self) -> Option<Footer> {
         let [filter, refs, properties, index] =
             [self.handle()?, self.handle()?, self.handle()?, self.handle()?];
-        let levels = self.u32()?;
+        let levels = IndexLevels::from_stored(self.u32()?)?;
         let identity = TableIdentity {
             cluster_id: self.take()?,
             incarnation: self.u64()?,
             group_id: self.u64()?,
             table_id: self.u64()?,
         };
-        let known = levels == INDEX_LEVELS && self.u32()? == 0 && self.0.is_empty();
-        known.then_some(Footer { filter, refs, properties, index, identity })
+        let known = self.u32()? == 0 && self.0.is_empty();
+        known.then_some(Footer { filter, refs, properties, index, levels, identity })
     }
 }

@@ -1,5 +1,7 @@
 //! The index: for each data block a version that is not before its last and before the next block's first.
 
+use std::ops::Range;
+
 use kv_vfs::varint;
 
 use super::block::shared_prefix;
@@ -14,6 +16,8 @@ pub(super) struct IndexBuilder {
     count: u64,
     /// The last block: the version it ends with, and where it is. Its separator waits for the next key.
     pending: Option<(Vec<u8>, Seq, BlockHandle)>,
+    last_key: Vec<u8>,
+    last_seq: Seq,
 }
 
 impl IndexBuilder {
@@ -35,11 +39,31 @@ impl IndexBuilder {
         }
     }
 
-    /// The index as stored.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// Tells that no block follows.
+    pub(super) fn end(&mut self) {
         if let Some((last_key, last_seq, handle)) = self.pending.take() {
             self.push(&last_key, last_seq, handle);
         }
+    }
+
+    /// Bytes it takes so far, without the last block.
+    pub(super) fn bytes(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many blocks it names.
+    pub(super) fn blocks(&self) -> u64 {
+        self.count
+    }
+
+    /// The last separator: empty where no block was followed by another.
+    pub(super) fn last(&self) -> (&[u8], Seq) {
+        (&self.last_key, self.last_seq)
+    }
+
+    /// The index as stored, after [`IndexBuilder::next_key`] or [`IndexBuilder::end`].
+    pub(super) fn finish(self) -> Vec<u8> {
+        assert!(self.pending.is_none(), "the last block has no separator yet");
         let mut out = Vec::with_capacity(self.entries.len() + varint::MAX_BYTES);
         varint::put(&mut out, self.count);
         out.extend_from_slice(&self.entries);
@@ -47,6 +71,9 @@ impl IndexBuilder {
     }
 
     fn push(&mut self, key: &[u8], seq: Seq, handle: BlockHandle) {
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.last_seq = seq;
         varint::put_bytes(&mut self.entries, key);
         varint::put(&mut self.entries, seq);
         varint::put(&mut self.entries, handle.offset);
@@ -80,12 +107,12 @@ struct IndexEntry {
 }
 
 impl Index {
-    /// Reads an index of blocks that fill the file up to `data_end`, in order and without a gap.
-    pub(super) fn parse(content: &[u8], data_end: u64) -> Result<Self, &'static str> {
+    /// Reads an index of blocks that fill this part of the file, in order and without a gap.
+    pub(super) fn parse(content: &[u8], data: Range<u64>) -> Result<Self, &'static str> {
         let mut input = Input::new(content);
         let count = input.count(4).ok_or("number of blocks cannot be right")?;
         let mut index = Self { keys: Vec::new(), blocks: Vec::with_capacity(count) };
-        let mut offset = 0;
+        let mut offset = data.start;
         for _ in 0..count {
             let (key, entry) = index.read_entry(&mut input).ok_or("entry cannot be decoded")?;
             if entry.handle.offset != offset {
@@ -99,7 +126,7 @@ impl Index {
             index.blocks.push(entry);
         }
         input.end().ok_or("bytes behind the last entry")?;
-        if offset == data_end { Ok(index) } else { Err("blocks do not end where the next section begins") }
+        if offset == data.end { Ok(index) } else { Err("blocks do not end where what follows begins") }
     }
 
     fn read_entry<'a>(&self, input: &mut Input<'a>) -> Option<(&'a [u8], IndexEntry)> {
@@ -107,6 +134,11 @@ impl Index {
         let seq = input.number()?;
         let handle = BlockHandle { offset: input.number()?, len: input.u32()? };
         Some((key, IndexEntry { key_end: self.keys.len() + key.len(), seq, handle }))
+    }
+
+    /// Memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.len() + self.blocks.len() * size_of::<IndexEntry>()
     }
 
     /// How many blocks there are.
@@ -139,7 +171,8 @@ impl Index {
         low
     }
 
-    fn last(&self) -> Option<(&[u8], Seq)> {
+    /// The separator behind the last block.
+    pub(super) fn last(&self) -> Option<(&[u8], Seq)> {
         self.separator(self.blocks.len().checked_sub(1)?)
     }
 }
@@ -158,8 +191,8 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic(bytes: Vec<u8>, end: u64) {
-            let _ = Index::parse(&bytes, end);
+        fn random_bytes_never_panic(bytes: Vec<u8>, begin in 0u64..9, end: u64) {
+            let _ = Index::parse(&bytes, begin..end);
         }
     }
 
@@ -177,12 +210,14 @@ mod tests {
         builder.add(b"cherry", 8, BlockHandle { offset: 10, len: 20 });
         builder.next_key(b"cherry");
         builder.add(b"date", 5, BlockHandle { offset: 30, len: 5 });
+        builder.end();
+        assert_eq!((builder.blocks(), builder.last()), (3, (&b"date"[..], 5)));
         builder.finish()
     }
 
     #[test]
     fn finds_the_block_of_a_version() {
-        let index = Index::parse(&sample(), 35).unwrap();
+        let index = Index::parse(&sample(), 0..35).unwrap();
         assert_eq!(index.len(), 3);
         assert_eq!(index.separator(0), Some((&b"b"[..], 0)));
         assert_eq!(index.separator(1), Some((&b"cherry"[..], 8)));
@@ -203,15 +238,16 @@ mod tests {
     #[test]
     fn damage_behind_a_right_checksum_is_refused() {
         let good = sample();
-        assert!(Index::parse(&good, 36).is_err());
+        assert!(Index::parse(&good, 0..36).is_err());
+        assert!(Index::parse(&good, 1..35).is_err());
         for cut in 0..good.len() {
-            assert!(Index::parse(&good[..cut], 35).is_err());
+            assert!(Index::parse(&good[..cut], 0..35).is_err());
         }
         let mut longer = good.clone();
         longer.push(0);
-        assert!(Index::parse(&longer, 35).is_err());
+        assert!(Index::parse(&longer, 0..35).is_err());
         let mut many = good;
         many[0] = 100;
-        assert!(Index::parse(&many, 35).is_err());
+        assert!(Index::parse(&many, 0..35).is_err());
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! ```text
 //! data blocks | filter | references | properties | index | footer
+//! data blocks | (filter, index)+ | references | properties | index of the indexes | footer
 //! ```
+//! The second form is that of large tables: what is needed of it is loaded when it is needed.
 //! The format is described byte by byte in `docs/format/sst.md`. Reading order: `format`, `stored` (blocks
 //! as stored), `block` (their content), the sections, then [`TableWriter`] and [`TableReader`].
 
 mod block;
+mod cache;
 mod cursor;
 mod error;
 mod filter;
 mod format;
 mod index;
 mod input;
+mod partition;
+mod places;
 mod properties;
 mod reader;
 mod refs;
@@ -25,6 +30,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{CacheStats, CacheUse, TableCaches};
 pub use cursor::{LevelCursor, TableCursor};
 pub use error::TableError;
 pub use format::{FORMAT_VERSION, INLINE_BYTES_MAX, TableIdentity};

@@ -10,7 +10,7 @@ use kv_vfs::{FaultVfs, MemVfs, Vfs};
 use proptest::prelude::*;
 
 use super::{TableError, TableIdentity, TableOptions, TableReader, TableSummary, TableWriter};
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{InternalKey, Seq, Slot, ValuePointer};
 
 /// Versions in internal order.
@@ -110,6 +110,16 @@ pub(crate) fn collect(cursor: &mut dyn Cursor) -> Result<Vec<(InternalKey, Slot)
     while cursor.valid() {
         found.push((version(cursor.key(), cursor.seq()), cursor.slot().clone()));
         cursor.next()?;
+    }
+    Ok(found)
+}
+
+/// All versions from where the cursor stands, backward.
+pub(crate) fn collect_back(cursor: &mut dyn TwoWayCursor) -> Result<Vec<(InternalKey, Slot)>, TableError> {
+    let mut found = Vec::new();
+    while cursor.valid() {
+        found.push((version(cursor.key(), cursor.seq()), cursor.slot().clone()));
+        cursor.prev()?;
     }
     Ok(found)
 }

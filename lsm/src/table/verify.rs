@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cache::CacheUse;
 use super::cursor::TableCursor;
 use super::error::TableError;
 use super::format::BlockHandle;
@@ -18,16 +19,16 @@ impl TableReader {
     /// [`TableError::Corruption`] for the first thing that is wrong; a failed read.
     pub fn verify(self: &Arc<Self>) -> Result<(), TableError> {
         let mut tally = Tally::default();
-        let mut cursor = self.cursor();
+        let mut cursor = self.cursor_with(CacheUse::Bypass);
         cursor.seek_first()?;
         while cursor.valid() {
-            check_version(&cursor, &tally)?;
+            check_version(&cursor)?;
             tally.add(cursor.key(), cursor.seq(), cursor.slot());
             cursor.next()?;
         }
         let damaged = |at: BlockHandle, why| Err(TableError::corruption(self.path(), at.offset, why));
         if tally.refs.sorted() != self.refs()? {
-            return damaged(self.footer().refs, "references are not those of the data blocks");
+            return damaged(self.footer.refs, "references are not those of the data blocks");
         }
         let said = self.properties();
         let found = Properties {
@@ -37,26 +38,24 @@ impl TableReader {
             ..tally.properties
         };
         if found != *said {
-            return damaged(self.footer().properties, "properties are not those of the data blocks");
+            return damaged(self.footer.properties, "properties are not those of the data blocks");
         }
         Ok(())
     }
 }
 
 /// Checks the version that the cursor stands at against index and filter.
-fn check_version(cursor: &TableCursor, before: &Tally) -> Result<(), TableError> {
-    let (table, block) = (cursor.table(), cursor.block());
+fn check_version(cursor: &TableCursor) -> Result<(), TableError> {
+    let (table, Some(place)) = (cursor.table(), cursor.place()) else { return Ok(()) };
     let version = (cursor.key(), cursor.seq());
-    let fits = table.index().separator(block).is_some_and(|end| compare(version, end).is_le())
-        && block
-            .checked_sub(1)
-            .and_then(|before| table.index().separator(before))
-            .is_none_or(|begin| compare(begin, version).is_lt());
+    let ends = place.partition.index.separator(place.block);
+    let fits = ends.is_some_and(|end| compare(version, end).is_le())
+        && table.separator_before(place).is_none_or(|begin| compare(begin, version).is_lt());
     if !fits {
-        return Err(table.damaged(block, "a version is not in the block that the index says"));
+        return Err(table.damaged(place, "a version is not in the block that the index says"));
     }
-    if before.is_new_key(cursor.key()) && !table.filter().may_contain(cursor.key()) {
-        return Err(table.damaged(block, "a key is missing in the filter"));
+    if !place.partition.filter.may_contain(cursor.key()) {
+        return Err(table.damaged(place, "a key is missing in the filter"));
     }
     Ok(())
 }

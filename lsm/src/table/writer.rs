@@ -8,9 +8,8 @@ use kv_vfs::{File, IoMode, Vfs, planted};
 
 use super::block::BlockBuilder;
 use super::error::TableError;
-use super::filter::FilterBuilder;
-use super::format::{BlockHandle, Footer, INLINE_BYTES_MAX, TableIdentity};
-use super::index::IndexBuilder;
+use super::format::{BlockHandle, Footer, INLINE_BYTES_MAX, IndexLevels, PARTITION_BYTES, TableIdentity};
+use super::partition::{self, Built, PartitionsBuilder};
 use super::properties::Tally;
 use super::refs;
 use super::stored::BlockEncoder;
@@ -29,11 +28,19 @@ pub struct TableOptions {
     pub compression: bool,
     /// Share of absent keys that the filter lets through, between 0.000001 and 0.5. Default 0.01.
     pub filter_false_positive: f64,
+    /// Length from which on the index is cut into partitions, each with a filter, which readers load when
+    /// they need them; in bytes. Default 16 KiB.
+    pub partition_bytes: usize,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { block_bytes: 4 << 10, compression: true, filter_false_positive: 0.01 }
+        Self {
+            block_bytes: 4 << 10,
+            compression: true,
+            filter_false_positive: 0.01,
+            partition_bytes: PARTITION_BYTES,
+        }
     }
 }
 
@@ -91,8 +98,7 @@ pub struct TableWriter {
     options: TableOptions,
     encoder: BlockEncoder,
     block: BlockBuilder,
-    filter: FilterBuilder,
-    index: IndexBuilder,
+    partitions: PartitionsBuilder,
     tally: Tally,
     last_seq: Seq,
     /// Stored bytes that are not written yet.
@@ -125,8 +131,7 @@ impl TableWriter {
             encoder,
             options: TableOptions { block_bytes: options.block_bytes.clamp(64, 1 << 20), ..options.clone() },
             block: BlockBuilder::default(),
-            filter: FilterBuilder::default(),
-            index: IndexBuilder::default(),
+            partitions: PartitionsBuilder::new(options.partition_bytes, options.filter_false_positive),
             tally,
             last_seq: 0,
             buffer: Vec::new(),
@@ -161,12 +166,7 @@ impl TableWriter {
         if let Slot::Inline(value) = slot {
             assert!(value.len() <= INLINE_BYTES_MAX, "an inline value of {} bytes", value.len());
         }
-        if self.block.is_empty() {
-            self.index.next_key(key);
-        }
-        if self.tally.is_new_key(key) {
-            self.filter.add(key);
-        }
+        self.partitions.add(key, self.block.is_empty(), self.tally.is_new_key(key));
         self.tally.add(key, seq, slot);
         self.block.add(key, seq, slot);
         self.last_seq = seq;
@@ -224,7 +224,7 @@ impl TableWriter {
         properties.blocks += 1;
         properties.block_bytes += raw.len() as u64;
         let handle = self.encoder.encode(raw, at, &mut self.buffer)?;
-        self.index.add(&properties.largest, self.last_seq, handle);
+        self.partitions.end_block(&properties.largest, self.last_seq, handle);
         self.block.reset();
         if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
@@ -233,17 +233,36 @@ impl TableWriter {
         if !self.block.is_empty() {
             self.end_block()?;
         }
-        let filter = std::mem::take(&mut self.filter).build(self.options.filter_false_positive);
-        let filter = self.section(&filter)?;
+        let fresh = PartitionsBuilder::new(self.options.partition_bytes, self.options.filter_false_positive);
+        let partitions = std::mem::replace(&mut self.partitions, fresh).finish();
+        let (filter, index, levels) = self.write_partitions(partitions)?;
         let refs = refs::encode(&self.tally.refs.sorted());
         let refs = self.section(&refs)?;
         let properties = self.tally.properties.encode();
         let properties = self.section(&properties)?;
-        let index = std::mem::take(&mut self.index).finish();
         let index = self.section(&index)?;
-        let footer = Footer { filter, refs, properties, index, identity: self.identity };
+        let footer = Footer { filter, refs, properties, index, levels, identity: self.identity };
         self.buffer.extend_from_slice(&footer.encode());
         Ok(())
+    }
+
+    /// Writes the filter of a single partition, or filter and index of each of several. Gives where that is,
+    /// and the index that comes last.
+    fn write_partitions(
+        &mut self,
+        mut partitions: Vec<Built>,
+    ) -> Result<(BlockHandle, Vec<u8>, IndexLevels), TableError> {
+        if let [only] = &mut *partitions {
+            let index = std::mem::take(&mut only.index);
+            return Ok((self.section(&only.filter)?, index, IndexLevels::One));
+        }
+        let offset = self.offset + self.buffer.len() as u64;
+        let mut stored = Vec::with_capacity(partitions.len());
+        for partition in &partitions {
+            stored.push((self.section(&partition.filter)?.len, self.section(&partition.index)?.len));
+        }
+        let len = stored.iter().map(|(filter, index)| filter + index).sum();
+        Ok((BlockHandle { offset, len }, partition::encode(&partitions, &stored), IndexLevels::Two))
     }
 
     fn section(&mut self, content: &[u8]) -> Result<BlockHandle, TableError> {

@@ -47,9 +47,10 @@ fn small(compression: bool) -> TableOptions {
 
 #[test]
 fn any_flipped_byte_is_noticed() {
-    for compression in [false, true] {
+    for (compression, partition_bytes) in [(false, 1), (false, 16 << 10), (true, 16 << 10)] {
         let dir = TestDir::new();
-        let summary = dir.write(1, &small(compression), &few());
+        let options = TableOptions { partition_bytes, ..small(compression) };
+        let summary = dir.write(1, &options, &few());
         let refs = dir.open(&summary).refs().unwrap();
         let good = dir.bytes(1);
         for at in 0..good.len() {

@@ -7,9 +7,9 @@ use crate::table::{TableIdentity, TableOptions, TableReader, TableWriter};
 
 const PAGE: &str = include_str!("../../../../docs/format/sst.md");
 
-/// The hex dump of the page: the first fenced block marked `hex`.
-fn dump() -> Vec<u8> {
-    let (_, rest) = PAGE.split_once("```hex\n").expect("no hex dump on the page");
+/// A hex dump of the page: the fenced block marked `hex` with this number.
+fn dump(number: usize) -> Vec<u8> {
+    let rest = PAGE.split("```hex\n").nth(number + 1).expect("no hex dump on the page");
     let (dump, _) = rest.split_once("```").unwrap();
     let digits = dump.lines().filter_map(|line| line.split_once("  ")).flat_map(|(_, bytes)| {
         bytes.split('|').next().unwrap().split_whitespace().map(|hex| u8::from_str_radix(hex, 16).unwrap())
@@ -45,29 +45,41 @@ fn example() -> (TableIdentity, TableOptions, Versions) {
     (identity, options, versions)
 }
 
-#[test]
-fn the_example_is_what_is_written() {
-    let dir = TestDir::new();
-    let (identity, options, versions) = example();
-    let mut writer = TableWriter::create(&dir.vfs, dir.path(), &identity, &options).unwrap();
-    for (key, slot) in &versions {
-        writer.add(&key.key, key.seq, slot).unwrap();
-    }
-    writer.finish().unwrap();
-    let written = dir.bytes(12);
-    assert!(dump() == written, "docs/format/sst.md should show\n{}", print(&written));
-    assert!(PAGE.contains(&print(&written)), "the text beside the bytes differs\n{}", print(&written));
+fn partitioned() -> (TableIdentity, TableOptions, Versions) {
+    let (identity, options, _) = example();
+    let options = TableOptions { block_bytes: 64, partition_bytes: 1, ..options };
+    let versions = Versions::from([
+        (version(b"cat", 7 << 16), inline(&[b'm'; 52])),
+        (version(b"dog", 7 << 16 | 1), Slot::Tombstone),
+    ]);
+    (TableIdentity { table_id: 13, ..identity }, options, versions)
 }
 
 #[test]
-fn the_example_is_read() {
-    let dir = TestDir::new();
-    let (identity, _, versions) = example();
-    let bytes = dump();
-    dir.put(12, &bytes);
-    let table = TableReader::open(&dir.vfs, dir.path(), &identity, bytes.len() as u64).unwrap();
-    table.verify().unwrap();
-    let mut cursor = table.cursor();
-    cursor.seek_first().unwrap();
-    assert_eq!(collect(&mut cursor).unwrap(), versions.into_iter().collect::<Vec<_>>());
+fn the_examples_are_what_is_written() {
+    for (number, (identity, options, versions)) in [example(), partitioned()].into_iter().enumerate() {
+        let dir = TestDir::new();
+        let mut writer = TableWriter::create(&dir.vfs, dir.path(), &identity, &options).unwrap();
+        for (key, slot) in &versions {
+            writer.add(&key.key, key.seq, slot).unwrap();
+        }
+        writer.finish().unwrap();
+        let written = dir.bytes(identity.table_id);
+        assert!(dump(number) == written, "docs/format/sst.md should show\n{}", print(&written));
+        assert!(PAGE.contains(&print(&written)), "the text beside the bytes differs\n{}", print(&written));
+    }
+}
+
+#[test]
+fn the_examples_are_read() {
+    for (number, (identity, _, versions)) in [example(), partitioned()].into_iter().enumerate() {
+        let dir = TestDir::new();
+        let bytes = dump(number);
+        dir.put(identity.table_id, &bytes);
+        let table = TableReader::open(&dir.vfs, dir.path(), &identity, bytes.len() as u64).unwrap();
+        table.verify().unwrap();
+        let mut cursor = table.cursor();
+        cursor.seek_first().unwrap();
+        assert_eq!(collect(&mut cursor).unwrap(), versions.into_iter().collect::<Vec<_>>());
+    }
 }

@@ -1,5 +1,6 @@
 //! Tests of whole tables.
 
+mod caches;
 mod damage;
 mod example;
 mod round_trip;

@@ -1,15 +1,16 @@
 //! What is written comes back, whatever the options.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use kv_vfs::Survival;
 use proptest::prelude::*;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{InternalKey, MAX_KEY, Seq, Slot};
 use crate::table::testing::{
-    TestDir, Versions, any_versions, collect, few, identity, inline, lookup, pointer, version,
+    TestDir, Versions, any_versions, collect, collect_back, few, identity, inline, lookup, pointer, version,
 };
 use crate::table::{LevelCursor, TableOptions, TableReader, TableWriter};
 
@@ -26,6 +27,8 @@ fn check(table: &Arc<TableReader>, versions: &Versions) {
     assert!(!cursor.valid());
     cursor.seek_first().unwrap();
     assert_eq!(collect(&mut cursor).unwrap(), expected);
+    cursor.seek_last().unwrap();
+    assert!(collect_back(&mut cursor).unwrap().iter().eq(expected.iter().rev()));
     for at in versions.keys() {
         for seq in [0, at.seq.saturating_sub(1), at.seq, at.seq.saturating_add(1), u64::MAX] {
             assert_eq!(table.get(&at.key, seq).unwrap(), lookup(versions, &at.key, seq));
@@ -38,7 +41,7 @@ fn check(table: &Arc<TableReader>, versions: &Versions) {
     table.verify().unwrap();
 }
 
-fn check_seek(cursor: &mut dyn Cursor, versions: &Versions, key: &[u8], seq: Seq) {
+fn check_seek(cursor: &mut dyn TwoWayCursor, versions: &Versions, key: &[u8], seq: Seq) {
     cursor.seek(key, seq).unwrap();
     let expected = versions.range(version(key, seq)..).next();
     assert_eq!(cursor.valid(), expected.is_some());
@@ -49,6 +52,20 @@ fn check_seek(cursor: &mut dyn Cursor, versions: &Versions, key: &[u8], seq: Seq
         cursor.next().unwrap();
         assert!(!cursor.valid());
     }
+    let mut before = versions.range(..version(key, seq)).rev().take(20);
+    cursor.seek_before(key, seq).unwrap();
+    for (at, slot) in before.by_ref() {
+        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&at.key[..], at.seq, slot));
+        // To and fro, over the bounds of blocks and partitions.
+        cursor.next().unwrap();
+        let next = versions.range::<InternalKey, _>((Bound::Excluded(at), Bound::Unbounded)).next();
+        assert_eq!(
+            cursor.valid().then(|| (cursor.key(), cursor.seq())),
+            next.map(|(at, _)| (&at.key[..], at.seq))
+        );
+        cursor.seek_before(&at.key, at.seq).unwrap();
+    }
+    assert_eq!(cursor.valid(), versions.range(..version(key, seq)).nth(20).is_some());
 }
 
 #[test]
@@ -70,9 +87,10 @@ proptest! {
         block_bytes in prop_oneof![64usize..300, Just(4096)],
         compression: bool,
         filter_false_positive in 0.001f64..0.5,
+        partition_bytes in prop_oneof![1usize..100, Just(16 << 10)],
     ) {
         let dir = TestDir::new();
-        let options = TableOptions { block_bytes, compression, filter_false_positive };
+        let options = TableOptions { block_bytes, compression, filter_false_positive, partition_bytes };
         check(&dir.table(1, &options, &versions), &versions);
     }
 }

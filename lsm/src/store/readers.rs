@@ -1,0 +1,172 @@
+//! Reading values ahead: a few threads, started when they are first needed. Whoever needs a value that no thread
+//! has begun to read reads it himself, so nobody waits for a thread that does not come.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use kv_vfs::{Executor, Gate, Step, Wake, Worker};
+use kv_vlog::Vlog;
+use parking_lot::Mutex;
+
+use super::scan::ScanItem;
+use super::{Found, pointer};
+use crate::error::StoreError;
+use crate::key::{Seq, Slot};
+
+/// See the module.
+pub(crate) struct Readers {
+    log: Arc<Vlog>,
+    executor: Arc<dyn Executor>,
+    threads: usize,
+    queue: Arc<Queue>,
+    workers: OnceLock<Vec<Arc<dyn Wake>>>,
+    /// Which worker is woken next.
+    turn: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Reads that nobody wants any more are gone.
+    waiting: Mutex<VecDeque<Weak<ValueRead>>>,
+    stopping: AtomicBool,
+}
+
+/// A value that is being read. While it is there, so is the value.
+pub(crate) struct ValueRead {
+    item: ScanItem,
+    state: Mutex<State>,
+    done: Gate,
+}
+
+enum State {
+    Waiting,
+    Running,
+    Done(Result<Found, StoreError>),
+    Taken,
+}
+
+impl Readers {
+    pub(crate) fn new(log: Arc<Vlog>, executor: Arc<dyn Executor>, threads: usize) -> Arc<Self> {
+        let (queue, workers) = (Arc::default(), OnceLock::new());
+        Arc::new(Self { log, executor, threads, queue, workers, turn: AtomicUsize::new(0) })
+    }
+
+    /// Has a value read by a thread; `None` where it lies beside its key, or there are no threads.
+    pub(crate) fn start(&self, item: &ScanItem) -> Option<Arc<ValueRead>> {
+        let Slot::Pointer(_) = item.slot else { return None };
+        if self.threads == 0 || self.queue.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let state = Mutex::new(State::Waiting);
+        let read = Arc::new(ValueRead { item: item.clone(), state, done: Gate::default() });
+        self.queue.waiting.lock().push_back(Arc::downgrade(&read));
+        let workers = self.workers.get_or_init(|| self.spawn());
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(worker) = workers.get(turn % workers.len().max(1)) {
+            worker.wake();
+        }
+        Some(read)
+    }
+
+    /// The value of a read that was started.
+    pub(crate) fn take(&self, read: &ValueRead) -> Result<Found, StoreError> {
+        read.run(&self.log);
+        self.executor.wait(&read.done);
+        match std::mem::replace(&mut *read.state.lock(), State::Taken) {
+            State::Done(found) => found,
+            // Taken before: it is read again.
+            State::Waiting | State::Running | State::Taken => self.read(&read.item, None),
+        }
+    }
+
+    /// Reads a value, or a part of it, now.
+    pub(crate) fn read(&self, item: &ScanItem, range: Option<Range<u64>>) -> Result<Found, StoreError> {
+        read_value(&self.log, &item.key, item.revision, &item.slot, range)
+    }
+
+    /// Ends the threads; what is not read by then is read by who needs it.
+    pub(crate) fn stop(&self) {
+        self.queue.stopping.store(true, Ordering::Release);
+        for worker in self.workers.get().into_iter().flatten() {
+            worker.wake();
+            worker.join();
+        }
+    }
+
+    fn spawn(&self) -> Vec<Arc<dyn Wake>> {
+        let worker = || Box::new(Reader { log: self.log.clone(), queue: self.queue.clone() });
+        (0..self.threads).map(|n| self.executor.spawn(&format!("reader-{n}"), worker())).collect()
+    }
+}
+
+impl ValueRead {
+    /// Reads, unless somebody does or did.
+    fn run(&self, log: &Vlog) {
+        {
+            let mut state = self.state.lock();
+            if !matches!(*state, State::Waiting) {
+                return;
+            }
+            *state = State::Running;
+        }
+        let ScanItem { key, revision, slot, .. } = &self.item;
+        let found = read_value(log, key, *revision, slot, None);
+        *self.state.lock() = State::Done(found);
+        self.done.open();
+    }
+}
+
+struct Reader {
+    log: Arc<Vlog>,
+    queue: Arc<Queue>,
+}
+
+impl Worker for Reader {
+    fn step(&mut self) -> Step {
+        if self.queue.stopping.load(Ordering::Acquire) {
+            return Step::Done;
+        }
+        let next = self.queue.waiting.lock().pop_front();
+        match next {
+            Some(read) => {
+                if let Some(read) = read.upgrade() {
+                    read.run(&self.log);
+                }
+                Step::More
+            }
+            None => Step::Idle,
+        }
+    }
+}
+
+/// The value that a version stands for, or the part of it that `range` names (cut at its end).
+pub(super) fn read_value(
+    log: &Vlog,
+    key: &[u8],
+    revision: Seq,
+    slot: &Slot,
+    range: Option<Range<u64>>,
+) -> Result<Found, StoreError> {
+    let value_bytes = slot.value_bytes();
+    let range = range.map(|r| {
+        let start = r.start.min(value_bytes);
+        start..r.end.clamp(start, value_bytes)
+    });
+    let value = match (slot, range) {
+        (Slot::Tombstone, _) => Bytes::new(),
+        (Slot::Inline(bytes), None) => bytes.clone(),
+        (Slot::Inline(bytes), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
+        (Slot::Pointer(p), None) => log.decoded(pointer(p), key, revision)?,
+        (Slot::Pointer(p), Some(r)) => log.value_range(pointer(p), key, revision, r)?,
+    };
+    Ok(Found { value, revision, value_bytes })
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readers").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
