@@ -19,6 +19,6 @@ pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
 pub use options::Options;
 pub use store::{
-    Applied, Environment, Export, ExportRecord, ExportValue, Found, NewStore, Receiver, Scan, ScanItem,
-    ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
+    Applied, CompactionStats, Environment, Export, ExportRecord, ExportValue, Found, NewStore, Receiver,
+    Scan, ScanItem, ScanRange, SegmentLine, Snapshot, StallStats, Store, segment_lines, verify_segment,
 };

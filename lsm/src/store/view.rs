@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_manifest::TableMeta;
@@ -15,31 +16,52 @@ use crate::key::{Seq, Slot};
 use crate::memtable::Memtable;
 use crate::table::TableReader;
 
-/// Levels of tables: level 0, whose tables overlap, and level 1, whose tables do not.
-pub(crate) const LEVELS: usize = 2;
+pub(crate) use crate::compaction::LEVELS;
 
 /// A table of the current or an earlier version; its file goes when the last user of it does.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub meta: TableMeta,
     pub reader: Arc<TableReader>,
+    /// Its tombstones are not older than this, by the monotonic clock; `None`: nobody knows.
+    pub since: Option<Duration>,
+    /// Behind the reader, whose handle goes first.
+    file: Arc<TableFile>,
+}
+
+/// The file of a table, in whichever levels the table was.
+#[derive(Debug)]
+struct TableFile {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
     obsolete: AtomicBool,
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>, vfs: Arc<dyn Vfs>, path: PathBuf) -> Self {
-        Self { meta, reader, vfs, path, obsolete: AtomicBool::new(false) }
+    pub(crate) fn new(
+        meta: TableMeta,
+        reader: Arc<TableReader>,
+        since: Option<Duration>,
+        vfs: Arc<dyn Vfs>,
+        path: PathBuf,
+    ) -> Self {
+        let file = Arc::new(TableFile { vfs, path, obsolete: AtomicBool::new(false) });
+        Self { meta, reader, since, file }
+    }
+
+    /// The same file in another level.
+    pub(crate) fn at_level(&self, level: u8) -> Self {
+        let meta = TableMeta { level, ..self.meta.clone() };
+        Self { meta, reader: self.reader.clone(), since: self.since, file: self.file.clone() }
     }
 
     /// Has the file removed once nobody reads it. Call only after the manifest has durably dropped it.
     pub(crate) fn retire(&self) {
-        self.obsolete.store(true, Ordering::Release);
+        self.file.obsolete.store(true, Ordering::Release);
     }
 }
 
-impl Drop for Table {
+impl Drop for TableFile {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire)
             && let Err(error) = self.vfs.remove(&self.path)
@@ -119,6 +141,8 @@ pub(crate) struct Frozen {
     pub last: Position,
     /// The membership as of that entry.
     pub membership: Option<(Position, Bytes)>,
+    /// When it began to be filled, by the monotonic clock; `None`: before that clock.
+    pub since: Option<Duration>,
 }
 
 /// Everything a read looks at.
