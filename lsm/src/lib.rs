@@ -21,7 +21,7 @@ pub use error::StoreError;
 pub use kv_vlog::Expect;
 pub use options::Options;
 pub use store::{
-    Applied, Bookmark, Environment, Export, ExportRecord, ExportValue, Found, Iter, IterOptions, LevelStats,
-    NewStore, RangeSize, Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Stats, Store,
-    Verification, segment_lines, verify_segment,
+    Applied, Bookmark, CompactionStats, Environment, Export, ExportRecord, ExportValue, Found, Iter,
+    IterOptions, LevelStats, NewStore, RangeSize, Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot,
+    StallStats, Stats, Store, Verification, segment_lines, verify_segment,
 };

@@ -1,8 +1,11 @@
 //! Settings of the engine. Behaviour first, then what only changes speed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kv_vlog::{Compression, OnFatal};
+
+use crate::compaction::{Limits, PickOptions};
 
 /// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
 #[derive(Clone)]
@@ -35,8 +38,30 @@ pub struct Options {
     pub tail_cache_bytes: usize,
     /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
     pub waiting_bytes_max: u64,
+    /// With nothing written for this long, the memtable is flushed and compaction brings what is shadowed
+    /// below `garbage_percent`. Default 30 s.
+    pub idle_after: Duration,
+    /// Percent of what is stored that may be shadowed, and so unknown to be garbage, in an idle store; and
+    /// percent of the entries of a table for which it is rewritten once no snapshot needs them. Default 10.
+    pub garbage_percent: u64,
+    /// What was deleted is gone from the tables by then, unless a snapshot sees it. Default: no bound.
+    pub erase_within: Option<Duration>,
+    /// Compactions, and parts of a large one, that run at once; each on a thread. Default 2.
+    pub compactions_max: usize,
     /// Tables of level 0 that start a compaction. Default 4.
     pub l0_tables_max: usize,
+    /// Tables of level 0 from which on writes are slowed down. Default 12.
+    pub l0_tables_slow: usize,
+    /// Tables of level 0 at which writes wait. Default 24.
+    pub l0_tables_stop: usize,
+    /// Bytes that compaction has yet to rewrite from which on, and up to which, writes are slowed down ever
+    /// more. Default 64 to 256 GiB.
+    pub pending_bytes_slow: std::ops::Range<u64>,
+    /// Bytes, with values, that the highest level below level 0 holds before another one comes above it.
+    /// Default 256 MiB.
+    pub base_bytes: u64,
+    /// How many times as much a level holds as the one above it. Default 10.
+    pub level_multiplier: u64,
     /// Length of tables that compaction writes. Default 64 MiB.
     pub table_bytes: u64,
     /// Length of a data block before compression. Default 4 KiB.
@@ -73,7 +98,16 @@ impl Default for Options {
             manifest_rewrite_bytes_min: MIB,
             tail_cache_bytes: 16 << 20,
             waiting_bytes_max: 16 * MIB,
+            idle_after: Duration::from_secs(30),
+            garbage_percent: 10,
+            erase_within: None,
+            compactions_max: 2,
             l0_tables_max: 4,
+            l0_tables_slow: 12,
+            l0_tables_stop: 24,
+            pending_bytes_slow: 64 << 30..256 << 30,
+            base_bytes: 256 * MIB,
+            level_multiplier: 10,
             table_bytes: 64 * MIB,
             block_bytes: 4 << 10,
             table_compression: true,
@@ -95,7 +129,10 @@ impl Options {
             ("log_flush_bytes_max", self.log_flush_bytes_max),
             ("memtables_waiting_max", self.memtables_waiting_max as u64),
             ("waiting_bytes_max", self.waiting_bytes_max),
+            ("compactions_max", self.compactions_max as u64),
             ("l0_tables_max", self.l0_tables_max as u64),
+            ("base_bytes", self.base_bytes),
+            ("idle_after", self.idle_after.as_nanos() as u64),
             ("table_bytes", self.table_bytes),
             ("block_bytes", self.block_bytes as u64),
             ("partition_bytes", self.partition_bytes as u64),
@@ -103,6 +140,18 @@ impl Options {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be larger than 0"));
+        }
+        if self.l0_tables_stop <= self.l0_tables_max || self.l0_tables_slow > self.l0_tables_stop {
+            return Err("l0_tables_stop must be above l0_tables_max, and l0_tables_slow not above it".into());
+        }
+        if self.level_multiplier < 2 || self.garbage_percent > 100 || self.compactions_max > 64 {
+            return Err(
+                "level_multiplier must be 2 at least, garbage_percent 100 and compactions_max 64 at most"
+                    .into(),
+            );
+        }
+        if self.erase_within.is_some_and(|within| within < Duration::from_secs(1)) {
+            return Err("erase_within must be 1 s at least".into());
         }
         let (min, max) = (*self.segment_bytes.start(), *self.segment_bytes.end());
         if min < 64 << 10 || max < min || max > 1 << 31 {
@@ -112,6 +161,26 @@ impl Options {
             return Err("filter_false_positive must lie between 0.000001 and 0.5".into());
         }
         Ok(())
+    }
+
+    /// When to compact.
+    pub(crate) fn pick(&self) -> PickOptions {
+        PickOptions {
+            l0_tables_max: self.l0_tables_max,
+            base_bytes: self.base_bytes,
+            level_multiplier: self.level_multiplier,
+            table_bytes: self.table_bytes,
+            garbage_percent: self.garbage_percent,
+        }
+    }
+
+    /// When to slow writes down.
+    pub(crate) fn limits(&self) -> Limits {
+        let pending = &self.pending_bytes_slow;
+        Limits {
+            l0_tables: (self.l0_tables_slow, self.l0_tables_stop),
+            pending_bytes: (pending.start, pending.end),
+        }
     }
 
     /// When a segment is full, given what is stored.

@@ -117,7 +117,7 @@ fn a_closed_directory_is_whole_and_stays_as_it_is() {
     assert_eq!(listing(dir.path()), before);
     assert!(report.notes.is_empty(), "{:?}", report.notes);
     let state = manifest(dir.path()).state;
-    assert!(state.tables.values().any(|table| table.level == 1) && state.segments.len() > 2);
+    assert!(state.tables.values().any(|table| table.level == 6) && state.segments.len() > 2);
     assert_eq!((report.tables, report.segments), (state.tables.len() as u64, state.segments.len() as u64));
     assert_eq!(report.applied.map(|at| at.index), state.flushed.map(|at| at.index));
     assert!(report.keys > 50 && report.records > 900 && report.uncommitted == 0);
@@ -269,7 +269,12 @@ fn a_manifest_that_lost_its_end_is_named() {
     let last = change_sets.last().unwrap().offset;
     assert_eq!(change_sets.last().unwrap().change_set.cause, "close");
     for recorded in change_sets.iter().filter(|recorded| (8192..last).contains(&recorded.offset)) {
-        named(dir.path(), &file, |dir| cut(&dir.join(&file), recorded.offset));
+        let shorter = copy(dir.path());
+        cut(&shorter.path().join(&file), recorded.offset);
+        // Where a compaction is forgotten, its inputs are missed before that is seen.
+        let problems = look(shorter.path()).unwrap().problems;
+        let tells = |why: &str| why.contains("change-sets are missing") || why == "the table is missing";
+        assert!(problems.iter().any(|problem| tells(&problem.why)), "{problems:?}");
     }
     // Nobody was told of anything after the last one, so it looks torn; the segment is then still open.
     let dir = copy(dir.path());

@@ -1,124 +1,175 @@
 //! What to compact next.
 
+mod deeper;
+mod level0;
+mod upkeep;
+
 use kv_manifest::TableMeta;
 
-/// When to compact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PickOptions {
-    /// Tables of level 0 that start a compaction. Default 4.
-    pub l0_tables_max: usize,
-}
+use super::claim::Claim;
+use super::range::KeyRange;
+use super::situation::{PickOptions, Situation, TableState};
 
-impl Default for PickOptions {
-    fn default() -> Self {
-        Self { l0_tables_max: 4 }
-    }
-}
+pub use upkeep::is_satisfied;
 
 /// A compaction worth doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// Tables that go to another level as they are.
-    Move {
-        /// Their ids.
-        tables: Vec<u64>,
-        /// The level they go to.
-        level: u8,
-    },
-    /// Tables to be merged into new ones.
-    Merge {
-        /// Their ids, level 0 first.
-        tables: Vec<u64>,
-        /// The level that the new ones go to.
-        level: u8,
-    },
+pub struct Choice {
+    /// What it takes for itself: inputs (those of the upper level first), levels, keys.
+    pub claim: Claim,
+    /// How it is done.
+    pub work: Work,
+    /// What for.
+    pub why: Why,
+    /// Where the next compaction of the upper level begins: behind this key.
+    pub cursor: Vec<u8>,
 }
 
-/// Decides what to compact next, given the tables of each level.
-///
-/// Level 0 goes down as a whole: its tables overlap, and a version that went down before an older one of
-/// its key would be hidden by it.
+/// How a compaction is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The tables go to the other level as they are.
+    Move,
+    /// The tables are merged into new ones.
+    Merge,
+}
+
+/// What a compaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Level 0 has too many tables.
+    Count,
+    /// A level is too full.
+    Size,
+    /// Tombstones and shadowed versions at the bottom.
+    Garbage,
+    /// A tombstone has waited long enough.
+    Due,
+    /// Nothing else is going on.
+    Idle,
+    /// Somebody asked for it.
+    Wanted,
+}
+
+impl Why {
+    /// The word for it, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Size => "size",
+            Self::Garbage => "garbage",
+            Self::Due => "due",
+            Self::Idle => "idle",
+            Self::Wanted => "wanted",
+        }
+    }
+}
+
+/// Decides what to compact next; `None`: nothing, or nothing that could go on beside what is running.
 #[must_use]
-pub fn pick(levels: &[Vec<&TableMeta>], options: &PickOptions) -> Option<Choice> {
-    let [level0, deeper @ ..] = levels else { return None };
-    if level0.is_empty() || level0.len() < options.l0_tables_max {
-        return None;
-    }
-    let level1: &[&TableMeta] = deeper.first().map_or(&[], |level| level);
-    let ids = level0.iter().map(|table| table.id);
-    if may_move(level0, level1, deeper.len() <= 1) {
-        return Some(Choice::Move { tables: ids.collect(), level: 1 });
-    }
-    // All of level 1 between the bounds, even where no table of level 0 touches it: an output may span it.
-    let smallest = level0.iter().map(|table| &table.smallest).min()?;
-    let largest = level0.iter().map(|table| &table.largest).max()?;
-    let between = |table: &&&TableMeta| table.smallest <= *largest && *smallest <= table.largest;
-    let tables = ids.chain(level1.iter().filter(between).map(|table| table.id)).collect();
-    Some(Choice::Merge { tables, level: 1 })
+pub fn pick(situation: &Situation<'_>, options: &PickOptions) -> Option<Choice> {
+    let picker = Picker::new(situation, options);
+    let urgent = situation.level(0).len() >= 2 * options.l0_tables_max;
+    let first = if urgent { picker.by_score() } else { None };
+    first
+        .or_else(|| picker.due())
+        .or_else(|| picker.wanted())
+        .or_else(|| picker.by_score())
+        .or_else(|| picker.garbage())
+        .or_else(|| picker.idle())
 }
 
-/// Whether the tables may go down as they are: nothing overlaps, and no tombstone would reach the last
-/// level, where only a merge drops it.
-fn may_move(level0: &[&TableMeta], level1: &[&TableMeta], last: bool) -> bool {
-    let mut tables: Vec<&TableMeta> = level0.iter().chain(level1).copied().collect();
-    tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));
-    let disjoint = tables.windows(2).all(|pair| matches!(pair, [a, b] if a.largest < b.smallest));
-    disjoint && !(last && level0.iter().any(|table| table.tombstones > 0))
+struct Picker<'a> {
+    situation: &'a Situation<'a>,
+    options: &'a PickOptions,
+    shape: super::Shape,
+    /// Numbers of tables that are being compacted.
+    busy: std::collections::BTreeSet<u64>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(id: u64, smallest: &str, largest: &str) -> TableMeta {
-        let (smallest, largest) = (smallest.into(), largest.into());
-        TableMeta { id, smallest, largest, entries: 1, ..Default::default() }
+impl<'a> Picker<'a> {
+    fn new(situation: &'a Situation<'a>, options: &'a PickOptions) -> Self {
+        let (shape, busy) = (situation.shape(options), situation.busy());
+        Self { situation, options, shape, busy }
     }
 
-    fn choose(level0: &[TableMeta], level1: &[TableMeta]) -> Option<Choice> {
-        pick(&[level0.iter().collect(), level1.iter().collect()], &PickOptions { l0_tables_max: 2 })
+    fn is_free(&self, table: &TableState<'_>) -> bool {
+        !self.busy.contains(&table.meta.id)
     }
 
-    #[test]
-    fn waits_for_enough_tables() {
-        assert_eq!(pick(&[], &PickOptions::default()), None);
-        assert_eq!(choose(&[], &[]), None);
-        assert_eq!(choose(&[table(1, "a", "b")], &[table(2, "a", "z")]), None);
-        assert_eq!(pick(&[vec![]], &PickOptions { l0_tables_max: 0 }), None);
+    /// The fullest level first, of those that are too full.
+    fn by_score(&self) -> Option<Choice> {
+        let scores = self.situation.scores(&self.shape, self.options).into_iter().enumerate();
+        let mut full: Vec<(usize, f64)> = scores.filter(|(_, score)| *score >= 1.0).collect();
+        full.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        full.into_iter().find_map(|(level, _)| match level {
+            0 => self.level0(Why::Count).or_else(|| self.within_level0()),
+            _ => self.deeper(level, Why::Size, |_| true),
+        })
     }
 
-    #[test]
-    fn merges_all_of_level_0_with_what_lies_between_its_bounds() {
-        let level0 = [table(7, "m", "p"), table(6, "c", "d")];
-        let level1 = [table(1, "a", "b"), table(2, "d", "e"), table(3, "g", "h"), table(4, "q", "r")];
-        let tables = vec![7, 6, 2, 3];
-        assert_eq!(choose(&level0, &level1), Some(Choice::Merge { tables, level: 1 }));
+    /// Compacts these tables of a level with what they overlap in a deeper one (or the same level: by
+    /// themselves), unless that is in the way of what is running.
+    fn down(&self, from: usize, upper: &[TableState<'a>], to: usize, why: Why) -> Option<Choice> {
+        let metas = |tables: &[TableState<'a>]| tables.iter().map(|table| table.meta).collect::<Vec<_>>();
+        let mut range = KeyRange::hull(metas(upper))?;
+        let mut upper = upper.to_vec();
+        let mut lower = self.lower(from, to, &range);
+        if from > 0 && !lower.is_empty() {
+            self.expand(from, to, &mut upper, &lower);
+            range = KeyRange::hull(metas(&upper))?;
+            lower = self.lower(from, to, &range);
+        }
+        let inputs = [metas(&upper), metas(&lower)].concat();
+        if upper.iter().chain(&lower).any(|table| !self.is_free(table)) {
+            return None;
+        }
+        let tables = inputs.iter().map(|table| table.id).collect();
+        let cursor = upper.iter().map(|table| &table.meta.largest).max()?.clone();
+        let claim = Claim { tables, from, to, range: KeyRange::hull(inputs)? };
+        let moves = lower.is_empty() && self.may_move(&upper, &claim);
+        let work = if moves { Work::Move } else { Work::Merge };
+        let choice = Choice { claim, work, why, cursor };
+        (!self.situation.running.iter().any(|running| running.excludes(&choice.claim))).then_some(choice)
     }
 
-    #[test]
-    fn a_shared_bound_overlaps() {
-        let level0 = [table(7, "m", "p"), table(6, "c", "d")];
-        for touching in [table(1, "p", "q"), table(1, "a", "c"), table(1, "d", "m")] {
-            let tables = vec![7, 6, 1];
-            assert_eq!(choose(&level0, &[touching]), Some(Choice::Merge { tables, level: 1 }));
+    fn lower(&self, from: usize, to: usize, range: &KeyRange) -> Vec<TableState<'a>> {
+        if from == to { Vec::new() } else { self.situation.touching(to, range).copied().collect() }
+    }
+
+    /// Takes in neighbours above that the tables below reach anyway, if no more of these come with them.
+    fn expand(&self, from: usize, to: usize, upper: &mut Vec<TableState<'a>>, lower: &[TableState<'a>]) {
+        let all = upper.iter().chain(lower).map(|table| table.meta);
+        let Some(hull) = KeyRange::hull(all) else { return };
+        let wider: Vec<_> = self.situation.touching(from, &hull).copied().collect();
+        let Some(range) = KeyRange::hull(wider.iter().map(|table| table.meta)) else { return };
+        let bytes: u64 = wider.iter().chain(lower).map(|table| table.meta.bytes).sum();
+        let reaches_more = self.situation.touching(to, &range).count() > lower.len();
+        if !reaches_more
+            && bytes <= self.options.expand_bytes_max()
+            && wider.iter().all(|table| self.is_free(table))
+        {
+            *upper = wider;
         }
     }
 
-    #[test]
-    fn moves_what_overlaps_nothing() {
-        let level0 = [table(7, "m", "p"), table(6, "c", "d")];
-        let level1 = [table(1, "a", "b"), table(3, "g", "h")];
-        assert_eq!(choose(&level0, &level1), Some(Choice::Move { tables: vec![7, 6], level: 1 }));
-        let touching = [table(7, "m", "p"), table(6, "c", "m")];
-        assert_eq!(choose(&touching, &[]), Some(Choice::Merge { tables: vec![7, 6], level: 1 }));
+    /// Whether tables that overlap nothing in the level below may go there as they are: they do not overlap
+    /// each other, hold nothing that a merge would drop there, and will not be dear to compact further.
+    fn may_move(&self, tables: &[TableState<'a>], claim: &Claim) -> bool {
+        if claim.from == claim.to {
+            return false;
+        }
+        let mut sorted: Vec<&TableMeta> = tables.iter().map(|table| table.meta).collect();
+        sorted.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+        let disjoint = sorted.windows(2).all(|pair| matches!(pair, [a, b] if a.largest < b.smallest));
+        disjoint && sorted.iter().all(|table| self.may_move_one(table, claim.to))
     }
 
-    #[test]
-    fn does_not_move_tombstones_to_the_last_level() {
-        let tombs = [table(7, "m", "p"), TableMeta { tombstones: 1, ..table(6, "c", "d") }];
-        assert_eq!(choose(&tombs, &[]), Some(Choice::Merge { tables: vec![7, 6], level: 1 }));
-        let three = [tombs.iter().collect(), vec![], vec![]];
-        let options = PickOptions { l0_tables_max: 2 };
-        assert_eq!(pick(&three, &options), Some(Choice::Move { tables: vec![7, 6], level: 1 }));
+    fn may_move_one(&self, table: &TableMeta, to: usize) -> bool {
+        let range = KeyRange::of(table);
+        let grandparents: u64 = self.situation.touching(to + 1, &range).map(|table| table.meta.bytes).sum();
+        let drops = table.tombstones > 0 && self.situation.is_bottom(to, &range);
+        !drops && grandparents <= self.options.grandparent_bytes_max()
     }
 }

@@ -1,84 +1,128 @@
-//! Doing a compaction.
+//! Doing a compaction, or a part of one.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use kv_manifest::names;
 use kv_vfs::Vfs;
 
+use super::outputs::{Grandparent, Grandparents, Made, Outputs};
+use super::range::RangeSet;
 use super::retain::Retain;
 use crate::cursor::Cursor;
 use crate::key::Seq;
 use crate::merge::MergeCursor;
-use crate::table::{
-    LevelCursor, TableError, TableIdentity, TableOptions, TableReader, TableSummary, TableWriter,
-};
+use crate::table::{LevelCursor, TableError, TableIdentity, TableOptions, TableReader};
 
-/// Versions between two looks at whether to stop.
-const CANCEL_INTERVAL: u64 = 256;
+/// Says of a key whether nothing older of it is outside the merge.
+type Bottommost = Box<dyn Fn(&[u8]) -> bool + Send>;
 
-/// Tables to merge.
-#[derive(Debug)]
+/// Gives each output its number.
+pub type Numbers = Box<dyn FnMut() -> TableIdentity + Send>;
+
+/// Tables to merge, and how.
+#[derive(Clone, Debug)]
 pub struct Job {
     /// The tables. Invariant: with a table, all that hold older versions of its keys and are not deeper
-    /// than the output.
+    /// than the output, unless they are in `older`.
     pub inputs: Vec<Arc<TableReader>>,
+    /// The first key of this part of the merge; `None`: from the start.
+    pub from: Option<Vec<u8>>,
+    /// The key that the next part begins with; `None`: to the end. All versions of a key are in one part.
+    pub to: Option<Vec<u8>>,
     /// Seqs of open snapshots, in any order.
     pub snapshots: Vec<Seq>,
-    /// Whether no level deeper than the output holds any of the keys, so that tombstones can go.
-    pub bottommost: bool,
+    /// Keys that older versions may exist of outside the inputs, so that their tombstones stay.
+    pub older: RangeSet,
     /// Length at which a new table ends, in bytes; never within the versions of one key.
     pub table_bytes: u64,
+    /// Tables of the level below the outputs, by key.
+    pub grandparents: Vec<Grandparent>,
+    /// Bytes of them that an output may overlap.
+    pub grandparent_bytes_max: u64,
+    /// Why, for people.
+    pub cause: String,
 }
 
-/// Merges the tables of `job` into new ones in `dir`, numbered by `next`, and makes their contents durable.
-/// The caller syncs the directory, then tells the manifest. No table comes out where nothing survives.
+/// A merge that is under way. Holds one block of each input that is not behind another one in the same level,
+/// and one output: memory does not grow with the length of the inputs.
 ///
-/// # Errors
-/// [`TableError::Cancelled`] soon after `cancel` is set; damage in an input; what a write can fail with.
-/// The new files are removed then, as far as that succeeds.
-pub fn run(
-    vfs: &Arc<dyn Vfs>,
-    dir: &Path,
-    job: &Job,
-    options: &TableOptions,
-    next: &mut dyn FnMut() -> TableIdentity,
-    cancel: &AtomicBool,
-) -> Result<Vec<TableSummary>, TableError> {
-    let mut outputs = Outputs { vfs, dir, options, next, open: None, done: Vec::new() };
-    match merge(job, &mut outputs, cancel) {
-        Ok(()) => Ok(outputs.done),
-        Err(error) => {
-            outputs.remove();
-            Err(error)
+/// Dropped before its end, it removes what it wrote.
+pub struct Merge {
+    cursor: MergeCursor,
+    retain: Retain<Bottommost>,
+    to: Option<Vec<u8>>,
+    outputs: Outputs,
+}
+
+impl Merge {
+    /// Begins to merge the tables of `job` into new ones in `dir`, numbered by `next`.
+    ///
+    /// # Errors
+    /// Damage in an input; a failed read.
+    pub fn start(
+        vfs: &Arc<dyn Vfs>,
+        dir: &Path,
+        job: Job,
+        options: &TableOptions,
+        next: Numbers,
+    ) -> Result<Self, TableError> {
+        let Job { inputs, from, to, snapshots, older, table_bytes, grandparents, cause, .. } = job;
+        let mut cursor = MergeCursor::new(sources(&inputs));
+        match from {
+            Some(from) => cursor.seek(&from, Seq::MAX)?,
+            None => cursor.seek_first()?,
         }
+        let bytes_max = job.grandparent_bytes_max;
+        let outputs = Outputs {
+            vfs: vfs.clone(),
+            dir: dir.to_path_buf(),
+            options: options.clone(),
+            next,
+            cause,
+            table_bytes,
+            grandparents: Grandparents { tables: grandparents, bytes_max, next: 0, reached: 0 },
+            last_key: Vec::new(),
+            open: None,
+            made: Outputs::none(vfs, dir),
+        };
+        let bottommost: Bottommost = Box::new(move |key: &[u8]| !older.contains(key));
+        Ok(Self { cursor, retain: Retain::new(snapshots, bottommost), to, outputs })
+    }
+
+    /// Merges so many versions more; says whether there are others behind them.
+    ///
+    /// # Errors
+    /// Damage in an input; what a write can fail with. The merge is then good for being dropped only.
+    pub fn advance(&mut self, versions: u64) -> Result<bool, TableError> {
+        for _ in 0..versions {
+            if !self.cursor.valid() || self.to.as_ref().is_some_and(|to| self.cursor.key() >= &**to) {
+                return Ok(false);
+            }
+            let (key, seq, slot) = (self.cursor.key(), self.cursor.seq(), self.cursor.slot());
+            if self.retain.keep(key, seq, slot) {
+                // The one way from an input to an output: a pointer is as good as the segment it names.
+                self.outputs.add(key, seq, slot)?;
+            }
+            self.cursor.next()?;
+        }
+        Ok(true)
+    }
+
+    /// Ends the last table. The caller syncs the directory, then tells the manifest. No table comes out where
+    /// nothing survives.
+    ///
+    /// # Errors
+    /// What a write can fail with; nothing is left then.
+    pub fn finish(mut self) -> Result<Made, TableError> {
+        self.outputs.end_table()?;
+        Ok(self.outputs.into_made())
     }
 }
 
-fn merge(job: &Job, outputs: &mut Outputs<'_>, cancel: &AtomicBool) -> Result<(), TableError> {
-    let mut cursor = MergeCursor::new(sources(&job.inputs));
-    let mut retain = Retain::new(job.snapshots.clone(), |_: &[u8]| job.bottommost);
-    let mut last_key = Vec::new();
-    let mut seen = 0u64;
-    cursor.seek_first()?;
-    while cursor.valid() {
-        if seen.is_multiple_of(CANCEL_INTERVAL) && cancel.load(Ordering::Relaxed) {
-            return Err(TableError::Cancelled);
-        }
-        seen += 1;
-        let (key, seq, slot) = (cursor.key(), cursor.seq(), cursor.slot());
-        if retain.keep(key, seq, slot) {
-            if outputs.bytes() >= job.table_bytes && last_key != key {
-                outputs.finish()?;
-            }
-            outputs.writer()?.add(key, seq, slot)?;
-            last_key.clear();
-            last_key.extend_from_slice(key);
-        }
-        cursor.next()?;
+impl std::fmt::Debug for Merge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Merge").field("cursor", &self.cursor).field("to", &self.to).finish_non_exhaustive()
     }
-    outputs.finish()
 }
 
 /// As few cursors as there can be: tables that do not overlap are walked one after the other.
@@ -96,55 +140,4 @@ fn sources(inputs: &[Arc<TableReader>]) -> Vec<Box<dyn Cursor + Send>> {
         }
     }
     chains.into_iter().map(|chain| Box::new(LevelCursor::new(chain)) as Box<dyn Cursor + Send>).collect()
-}
-
-/// The tables that come out.
-struct Outputs<'a> {
-    vfs: &'a Arc<dyn Vfs>,
-    dir: &'a Path,
-    options: &'a TableOptions,
-    next: &'a mut dyn FnMut() -> TableIdentity,
-    open: Option<TableWriter>,
-    done: Vec<TableSummary>,
-}
-
-impl Outputs<'_> {
-    fn writer(&mut self) -> Result<&mut TableWriter, TableError> {
-        match &mut self.open {
-            Some(writer) => Ok(writer),
-            none => {
-                let mut writer = TableWriter::create(self.vfs, self.dir, &(self.next)(), self.options)?;
-                writer.set_cause("compact");
-                Ok(none.insert(writer))
-            }
-        }
-    }
-
-    /// Bytes in the open table.
-    fn bytes(&self) -> u64 {
-        self.open.as_ref().map_or(0, TableWriter::bytes_written)
-    }
-
-    fn finish(&mut self) -> Result<(), TableError> {
-        if let Some(writer) = self.open.take() {
-            let path = writer.path().to_path_buf();
-            let summary = writer.finish().inspect_err(|_| remove(self.vfs, &path))?;
-            self.done.push(summary);
-        }
-        Ok(())
-    }
-
-    /// Removes all files.
-    fn remove(self) {
-        let open = self.open.map(|writer| writer.path().to_path_buf());
-        let done = self.done.iter().map(|table| self.dir.join(names::table_name(table.id)));
-        open.into_iter().chain(done).for_each(|path| remove(self.vfs, &path));
-    }
-}
-
-/// Removes a table of a failed compaction. Where that fails, the next open of the directory does it.
-fn remove(vfs: &Arc<dyn Vfs>, path: &Path) {
-    if let Err(error) = vfs.remove(path) {
-        tracing::warn!(%error, "could not remove a table of a failed compaction");
-    }
 }

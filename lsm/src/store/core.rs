@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_manifest::{Edit, State, TableMeta};
@@ -49,6 +50,8 @@ pub(crate) struct Progress {
     pub membership: Option<(Position, Bytes)>,
     /// Bytes of log applied to the active memtable.
     log_bytes: u64,
+    /// When the active memtable began, by the monotonic clock; `None`: before that clock.
+    since: Option<Duration>,
 }
 
 /// See the module.
@@ -90,7 +93,8 @@ impl Core {
             table_id: 0,
         };
         let applied = state.flushed.as_ref().map(from_manifest);
-        let progress = Progress { applied, membership: decode_membership(&state.membership)?, log_bytes: 0 };
+        let progress =
+            Progress { applied, membership: decode_membership(&state.membership)?, ..Progress::default() };
         let visible = applied.map_or(0, |at| visible_after(at.index));
         let core = Self {
             vfs,
@@ -137,6 +141,15 @@ impl Core {
     /// A table to look into. One that reads see now, at whatever level, keeps its reader: a file is removed
     /// with its last reader, so it has only one.
     pub(crate) fn open_table(&self, meta: TableMeta) -> Result<Arc<Table>, StoreError> {
+        self.open_table_since(meta, None)
+    }
+
+    /// As [`Core::open_table`], of a table whose tombstones are not older than this.
+    pub(crate) fn open_table_since(
+        &self,
+        meta: TableMeta,
+        since: Option<Duration>,
+    ) -> Result<Arc<Table>, StoreError> {
         let seen = self.view().tables.iter().find(|table| table.meta.id == meta.id).cloned();
         let reader = match seen {
             Some(table) => table.reader.clone(),
@@ -145,7 +158,7 @@ impl Core {
                 TableReader::open_cached(&self.caches, &self.vfs, &self.dir, &identity, meta.bytes)?
             }
         };
-        Ok(Arc::new(Table::new(meta, reader)))
+        Ok(Arc::new(Table::new(meta, reader, since)))
     }
 
     /// What reads see now.
@@ -193,7 +206,7 @@ impl Core {
         // What is visible before the tables: seen with the old sequence number, the new tables would lack
         // every key that was written since. A snapshot taken now waits for both.
         snapshots.visible = visible_after(at.index);
-        *progress = Progress { applied: Some(at), membership, log_bytes: 0 };
+        *progress = Progress { applied: Some(at), membership, ..Progress::default() };
         *self.flushed.lock() = Some(at);
         self.install(|view| {
             view.active = Arc::default();
@@ -219,24 +232,38 @@ impl Core {
 
     /// Whether the active memtable should be frozen before the next entry.
     pub(crate) fn is_full(&self) -> bool {
-        let active = self.view().active.clone();
-        active.approximate_bytes() as u64 >= self.options.memtable_bytes_max
-            || active.entries() as u64 >= self.options.memtable_entries_max
-            || self.progress.lock().log_bytes >= self.options.log_flush_bytes_max
+        self.fill() >= 1.0
     }
 
-    /// Freezes the active memtable, unless it is as it was after the last freeze.
-    pub(crate) fn freeze(&self) {
+    /// How full the active memtable is; from 1 on it should be frozen.
+    pub(crate) fn fill(&self) -> f64 {
+        let active = self.view().active.clone();
+        let share = |is: u64, max: u64| is as f64 / max as f64;
+        share(active.approximate_bytes() as u64, self.options.memtable_bytes_max)
+            .max(share(active.entries() as u64, self.options.memtable_entries_max))
+            .max(share(self.progress.lock().log_bytes, self.options.log_flush_bytes_max))
+    }
+
+    /// When the active memtable began, if anything was applied to it.
+    pub(crate) fn unflushed_since(&self) -> Option<Option<Duration>> {
+        let progress = self.progress.lock();
+        (progress.log_bytes > 0).then_some(progress.since)
+    }
+
+    /// Freezes the active memtable, unless it is as it was after the last freeze. The next one begins `now`,
+    /// by the monotonic clock.
+    pub(crate) fn freeze(&self, now: Option<Duration>) {
         let mut progress = self.progress.lock();
         let Some(last) = progress.applied else { return };
         if progress.log_bytes == 0 {
             return;
         }
         progress.log_bytes = 0;
+        let since = std::mem::replace(&mut progress.since, now);
         let membership = progress.membership.clone();
         self.install(|view| {
             let memtable = std::mem::take(&mut view.active);
-            view.frozen.push(Arc::new(Frozen { memtable, last, membership }));
+            view.frozen.push(Arc::new(Frozen { memtable, last, membership, since }));
         });
     }
 
@@ -328,7 +355,7 @@ fn insert(memtable: &Memtable, entry: &Entry) -> Result<Applied, StoreError> {
 }
 
 /// Bytes of log that an entry stands for; what recovery would have to read again.
-fn log_bytes(entry: &Entry) -> u64 {
+pub(super) fn log_bytes(entry: &Entry) -> u64 {
     let op_bytes = |op: &Op| match op {
         Op::Put { value: OpValue::At { pointer, .. }, .. } => u64::from(pointer.length),
         Op::Put { key, value: OpValue::Full(value) } => (40 + key.len() + value.stored_bytes()) as u64,

@@ -64,7 +64,7 @@ impl Store {
     #[must_use]
     pub fn export(&self) -> Export {
         // With the applier held, position, membership and view are those of one entry.
-        let _applier = self.applier.lock();
+        let _applier = self.shared.applier.lock();
         let progress = self.shared.core.progress();
         Export {
             view: self.shared.core.view(),

@@ -1,10 +1,11 @@
 //! Flushing: the oldest frozen memtable becomes a table of level 0, in one change-set.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv_manifest::Edit;
-use kv_vfs::{Step, Wake, Worker, planted};
+use kv_vfs::{Step, Worker, planted};
 
 use super::core::Core;
 use super::view::Frozen;
@@ -18,27 +19,48 @@ const RETRY: Duration = Duration::from_millis(2);
 
 /// See the module.
 pub(crate) struct Flusher {
-    pub shared: Arc<Shared>,
-    pub compactor: Arc<dyn Wake>,
+    shared: Arc<Shared>,
+    quiet: Quiet,
 }
 
-impl Worker for Flusher {
-    fn step(&mut self) -> Step {
+/// Since when nothing is written, as far as was seen.
+#[derive(Debug, Default)]
+struct Quiet {
+    applied: Option<u64>,
+    since: Duration,
+}
+
+impl Quiet {
+    /// Looks at what is applied; says for how long it has been that.
+    fn look(&mut self, applied: Option<u64>, now: Duration) -> Duration {
+        if self.applied != applied {
+            *self = Self { applied, since: now };
+        }
+        now.saturating_sub(self.since)
+    }
+}
+
+impl Flusher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let quiet = Quiet { applied: None, since: shared.clock.monotonic() };
+        Self { shared, quiet }
+    }
+
+    /// Flushes the oldest frozen memtable; `None` where there is none.
+    fn flush_oldest(&self) -> Option<Step> {
         // From the choice on: what was chosen may else be replaced, with all that is below it.
         let _structure = self.shared.structure.lock();
-        let Some(oldest) = self.shared.core.view().frozen.first().cloned() else {
-            return if self.shared.is_stopping() { Step::Done } else { Step::Idle };
-        };
+        let oldest = self.shared.core.view().frozen.first().cloned()?;
         // What the log has not made durable when it fails never will be: callers must not wait for it.
         self.shared.follow_log();
         if self.shared.check().is_err() {
-            return if self.shared.is_stopping() { Step::Done } else { Step::Idle };
+            return Some(if self.shared.is_stopping() { Step::Done } else { Step::Idle });
         }
         // Entries may be applied before this node's own disk has them. A table must not point to bytes
         // that a power loss takes away, so the log goes first.
         let durable = self.shared.log.durable_next();
         if durable <= oldest.last.index && !planted::is("flush ahead of the log") {
-            return if self.shared.is_stopping() { Step::Done } else { Step::After(RETRY) };
+            return Some(if self.shared.is_stopping() { Step::Done } else { Step::After(RETRY) });
         }
         let next = if planted::is("replay from behind what is in tables") {
             u64::MAX
@@ -56,13 +78,57 @@ impl Worker for Flusher {
             changes.commit("flush", edits).map(drop)
         });
         match flushed {
-            Ok(()) => {
-                self.shared.open_gates();
-                self.compactor.wake();
-            }
+            Ok(()) => self.shared.tables_changed(),
             Err(error) => self.shared.poison(&error),
         }
-        Step::More
+        Some(Step::More)
+    }
+
+    /// With nothing to flush: freezes what has waited long enough, and says when nothing is being written.
+    fn watch(&mut self) -> Step {
+        let (shared, options) = (&self.shared, &self.shared.core.options);
+        if shared.is_stopping() {
+            return Step::Done;
+        }
+        if shared.check().is_err() {
+            return Step::Idle;
+        }
+        let now = shared.clock.monotonic();
+        let applied = shared.core.progress().applied.map(|at| at.index);
+        let is_quiet = self.quiet.look(applied, now) >= options.idle_after;
+        // A quarter of the time is for the memtable, as tombstones wait in it, too.
+        let until = options.erase_within.map(|within| within / 4);
+        let is_old = |since: Option<Duration>| {
+            until.is_some_and(|until| since.is_none_or(|since| now.saturating_sub(since) >= until))
+        };
+        if let Some(since) = shared.core.unflushed_since() {
+            // Who applies holds the lock: then it is not quiet, and looks for itself what is full.
+            if (is_quiet || is_old(since)) && self.freeze(now) {
+                return Step::More;
+            }
+        } else if let (true, Some(index)) = (is_quiet, applied) {
+            shared.idle_at.store(index + 1, Ordering::Release);
+            shared.wake_compactors();
+        }
+        if until.is_some() {
+            shared.wake_compactors(); // tables become due
+        }
+        Step::After(until.map_or(options.idle_after, |until| (until / 2).min(options.idle_after)))
+    }
+
+    fn freeze(&self, now: Duration) -> bool {
+        let Some(_one) = self.shared.applier.try_lock() else { return false };
+        self.shared.core.freeze(Some(now));
+        true
+    }
+}
+
+impl Worker for Flusher {
+    fn step(&mut self) -> Step {
+        match self.flush_oldest() {
+            Some(step) => step,
+            None => self.watch(),
+        }
     }
 }
 
@@ -78,7 +144,7 @@ pub(crate) fn flush(
     // Table durable, then its name, then the manifest: a crash in between leaves an orphan, and the log
     // is replayed from where it was.
     planted::unless("name of a flushed table not synced", || core.vfs.sync_dir(&core.dir))?;
-    let table = summary.as_ref().map(|s| core.open_table(s.to_meta(0))).transpose()?;
+    let table = summary.as_ref().map(|s| core.open_table_since(s.to_meta(0), frozen.since)).transpose()?;
     commit(core.flush_edits(frozen, summary.as_ref()))?;
     *core.flushed.lock() = Some(frozen.last);
     core.install(|view| {

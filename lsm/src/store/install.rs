@@ -28,9 +28,9 @@ impl Store {
         at: Position,
         membership: Option<(Position, Bytes)>,
     ) -> Result<bool, StoreError> {
-        // Order of locks: the applier, what the tables are, then those of the core. Workers never take the
-        // applier, and nobody waits for a worker who holds what the tables are.
-        let _applier = self.applier.lock();
+        // Order of locks: the applier, what the tables are, then those of the core. Workers never wait for
+        // the applier, and nobody waits for a worker who holds what the tables are.
+        let _applier = self.shared.applier.lock();
         self.shared.check()?;
         if self.applied().is_some_and(|applied| applied.index >= at.index) {
             return Ok(false);
@@ -43,8 +43,7 @@ impl Store {
         // Scans of the old state may point to what the log has only in memory, and lets go of below `at`.
         self.shared.log.wait_durable()?;
         self.replace(received, tables, at, membership)?;
-        self.shared.open_gates();
-        self.compactor.wake();
+        self.shared.tables_changed();
         Ok(true)
     }
 

@@ -22,21 +22,24 @@ mod readers;
 mod receive;
 mod scan;
 mod snapshot;
+mod stall;
 mod stats;
 mod status;
 mod view;
 mod walk;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use kv_vfs::{Executor, Gate, Wake, planted};
+use kv_vfs::{Clock, Executor, Gate, Wake, planted};
 use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
 use changes::Changes;
+pub use compact::CompactionStats;
+use compact::Compactions;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
@@ -49,6 +52,8 @@ pub use receive::Receiver;
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
+pub use stall::StallStats;
+use stall::Stalls;
 pub use stats::{LevelStats, Stats, Verification};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
@@ -72,10 +77,8 @@ pub struct Store {
     shared: Arc<Shared>,
     executor: Arc<dyn Executor>,
     flusher: Arc<dyn Wake>,
-    compactor: Arc<dyn Wake>,
+    pacer: Arc<dyn Wake>,
     readers: Arc<Readers>,
-    /// One applier at a time.
-    applier: Mutex<()>,
     torn: Option<String>,
     /// Entries of the log that recovery found behind the committed mark, large values as pointers.
     uncommitted: Mutex<Vec<Entry>>,
@@ -86,12 +89,21 @@ pub(crate) struct Shared {
     pub core: Core,
     pub changes: Arc<Changes>,
     pub log: Arc<Vlog>,
+    pub clock: Arc<dyn Clock>,
+    /// One applier at a time.
+    pub applier: Mutex<()>,
     /// Held by who changes what the tables are, from looking at them until reads see the change: flushes
     /// as a whole, compactions while they record what they did, installs, and drops of segments. Taken
     /// after the applier's lock, before those of the core; nobody waits for a worker while holding it.
     pub structure: Mutex<()>,
-    /// Gates of callers who wait for flushes.
-    pub flushed: Mutex<Vec<Arc<Gate>>>,
+    /// Gates of callers who wait for a change of memtables or tables.
+    pub waiting: Mutex<Vec<Arc<Gate>>>,
+    /// What is being compacted. Who holds it takes none of the locks above.
+    pub compactions: Mutex<Compactions>,
+    pub compactors: OnceLock<Vec<Arc<dyn Wake>>>,
+    pub stalls: Stalls,
+    /// One more than the index of the last entry when nothing was written for a while.
+    pub idle_at: AtomicU64,
     pub stopping: AtomicBool,
     pub poisoned: Mutex<Option<String>>,
 }
@@ -106,11 +118,13 @@ impl Shared {
     pub(crate) fn poison(&self, error: &StoreError) {
         let why = self.poisoned.lock().get_or_insert_with(|| error.to_string()).clone();
         if planted::is("log goes on after a failed flush") {
+            self.compactions.lock().refuse();
             return self.open_gates();
         }
         // Before anybody who waits hears of it.
         (self.core.options.on_fatal)(&why);
         self.log.fail(&why);
+        self.compactions.lock().refuse();
         self.open_gates();
     }
 
@@ -118,6 +132,7 @@ impl Shared {
     pub(crate) fn follow_log(&self) {
         if let Err(error) = self.log.check() {
             self.poisoned.lock().get_or_insert_with(|| error.to_string());
+            self.compactions.lock().refuse();
             self.open_gates();
         }
     }
@@ -130,7 +145,24 @@ impl Shared {
     }
 
     pub(crate) fn open_gates(&self) {
-        self.flushed.lock().drain(..).for_each(|gate| gate.open());
+        self.waiting.lock().drain(..).for_each(|gate| gate.open());
+    }
+
+    /// To be called after reads see other tables: there may be more to compact, and less to wait for.
+    pub(crate) fn tables_changed(&self) {
+        self.measure_load();
+        self.open_gates();
+        self.wake_compactors();
+    }
+
+    pub(crate) fn wake_compactors(&self) {
+        self.compactors.get().into_iter().flatten().for_each(|compactor| compactor.wake());
+    }
+
+    /// Whether nothing was written for a while.
+    pub(crate) fn is_idle(&self) -> bool {
+        let next = self.core.progress().applied.map_or(0, |at| at.index + 1);
+        next > 0 && next == self.idle_at.load(Ordering::Acquire)
     }
 }
 
@@ -198,22 +230,17 @@ impl Store {
     /// Applies the committed entry that comes next, large values as pointers. May wait for a flush and
     /// read from disk.
     pub fn apply(&self, entry: &Entry) -> Result<Applied, StoreError> {
-        let _one = self.applier.lock();
+        let _one = self.shared.applier.lock();
         self.shared.check()?;
-        while self.shared.core.is_full() {
-            if self.freeze_if_room() {
-                break;
-            }
-            self.wait_flush(|view| view.frozen.len() >= self.options().memtables_waiting_max)?;
-        }
+        self.make_room(core::log_bytes(entry))?;
         self.apply_next(entry)
     }
 
     /// As [`Store::apply`], but `None`, with nothing done, where it would have to wait or read from disk.
     pub fn try_apply(&self, entry: &Entry) -> Result<Option<Applied>, StoreError> {
-        let Some(_one) = self.applier.try_lock() else { return Ok(None) };
+        let Some(_one) = self.shared.applier.try_lock() else { return Ok(None) };
         self.shared.check()?;
-        if self.shared.core.is_full() && !self.freeze_if_room() {
+        if !self.has_room() {
             return Ok(None);
         }
         let view = self.shared.core.view();
@@ -233,17 +260,17 @@ impl Store {
     fn freeze_if_room(&self) -> bool {
         let room = self.shared.core.view().frozen.len() < self.options().memtables_waiting_max;
         if room {
-            self.shared.core.freeze();
+            self.shared.core.freeze(Some(self.shared.clock.monotonic()));
             self.flusher.wake();
         }
         room
     }
 
-    /// Blocks while `wait` holds of what reads see, looking again after each flush.
-    fn wait_flush(&self, wait: impl Fn(&view::View) -> bool) -> Result<(), StoreError> {
+    /// Blocks while `wait` holds of what reads see, looking again after each flush and compaction.
+    fn wait_while(&self, wait: impl Fn(&view::View) -> bool) -> Result<(), StoreError> {
         loop {
             let gate = Arc::new(Gate::default());
-            self.shared.flushed.lock().push(gate.clone());
+            self.shared.waiting.lock().push(gate.clone());
             self.shared.check()?;
             if !wait(&self.shared.core.view()) {
                 return Ok(());
@@ -256,11 +283,11 @@ impl Store {
     /// Writes everything applied so far into tables; durable on return.
     pub fn flush(&self) -> Result<(), StoreError> {
         {
-            let _one = self.applier.lock();
-            self.shared.core.freeze();
+            let _one = self.shared.applier.lock();
+            self.shared.core.freeze(Some(self.shared.clock.monotonic()));
         }
         let newest = self.shared.core.view().frozen.last().map(|frozen| frozen.last);
-        self.wait_flush(|view| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest))
+        self.wait_while(|view| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest))
     }
 
     /// The newest value of a key, or the part of it that `range` names (cut at its end).
@@ -316,10 +343,14 @@ impl Store {
 
     fn stop_workers(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        for worker in [&self.flusher, &self.compactor] {
+        let compactors = self.shared.compactors.get().into_iter().flatten();
+        for worker in [&self.flusher, &self.pacer].into_iter().chain(compactors) {
             worker.wake();
             worker.join();
         }
+        // Nobody is left to do what they wait for.
+        self.shared.compactions.lock().clear();
+        self.shared.open_gates();
         self.readers.stop();
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use kv_manifest::names::FileName;
 use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
@@ -15,10 +15,11 @@ use kv_vlog::{
 use parking_lot::Mutex;
 
 use super::changes::{Changes, from_manifest, to_summary};
-use super::compact::Compactor;
+use super::compact::{Compactions, Compactor};
 use super::core::Core;
 use super::flush::{self, Flusher};
 use super::readers::Readers;
+use super::stall::{Pacer, Stalls};
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -103,19 +104,27 @@ pub(super) fn open(
         core,
         changes,
         log,
+        clock: environment.clock.clone(),
+        applier: Mutex::new(()),
         structure: Mutex::new(()),
-        flushed: Mutex::default(),
+        waiting: Mutex::default(),
+        compactions: Mutex::new(Compactions::default()),
+        compactors: OnceLock::new(),
+        stalls: Stalls::default(),
+        idle_at: 0.into(),
         stopping: false.into(),
         poisoned: Mutex::default(),
     });
+    shared.measure_load();
     let executor = environment.executor.clone();
-    let compactor = executor.spawn("compactor", Box::new(Compactor { shared: shared.clone() }));
-    let flusher = Flusher { shared: shared.clone(), compactor: compactor.clone() };
-    let flusher = executor.spawn("flusher", Box::new(flusher));
+    let spawn_compactor = |_| executor.spawn("compactor", Box::new(Compactor::new(shared.clone())));
+    let compactors: Vec<_> = (0..shared.core.options.compactions_max).map(spawn_compactor).collect();
+    shared.compactors.get_or_init(|| compactors);
+    let flusher = executor.spawn("flusher", Box::new(Flusher::new(shared.clone())));
+    let pacer = executor.spawn("pacer", Box::new(Pacer { shared: shared.clone() }));
     let uncommitted = Mutex::new(pending);
     let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
-    let applier = Mutex::new(());
-    Ok(Arc::new(Store { shared, executor, flusher, compactor, readers, applier, torn, uncommitted }))
+    Ok(Arc::new(Store { shared, executor, flusher, pacer, readers, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.
@@ -265,7 +274,7 @@ impl Replayer<'_> {
             if let Some(newest) = self.newest.take() {
                 changes.require(kv_vlog::ledger_number(&self.core.vfs, &newest)?)?;
             }
-            self.core.freeze();
+            self.core.freeze(None);
             let frozen = self.core.view().frozen.first().cloned();
             if let Some(frozen) = frozen {
                 // The replay position stays: it moves with the next flush of the running store.

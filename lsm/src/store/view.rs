@@ -1,6 +1,7 @@
 //! What reads see: the memtables and the tables at one moment, replaced as a whole.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_manifest::TableMeta;
@@ -12,19 +13,26 @@ use crate::key::{Seq, Slot};
 use crate::memtable::Memtable;
 use crate::table::TableReader;
 
-/// Levels of tables: level 0, whose tables overlap, and level 1, whose tables do not.
-pub(crate) const LEVELS: usize = 2;
+pub(crate) use crate::compaction::LEVELS;
 
 /// A table of the current or an earlier version; its file goes when the last user of its reader does.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub meta: TableMeta,
     pub reader: Arc<TableReader>,
+    /// Its tombstones are not older than this, by the monotonic clock; `None`: nobody knows.
+    pub since: Option<Duration>,
 }
 
 impl Table {
-    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>) -> Self {
-        Self { meta, reader }
+    pub(crate) fn new(meta: TableMeta, reader: Arc<TableReader>, since: Option<Duration>) -> Self {
+        Self { meta, reader, since }
+    }
+
+    /// The same file in another level.
+    pub(crate) fn at_level(&self, level: u8) -> Self {
+        let meta = TableMeta { level, ..self.meta.clone() };
+        Self { meta, reader: self.reader.clone(), since: self.since }
     }
 
     /// Has the file removed once nobody reads it. Call only after the manifest has durably dropped it.
@@ -102,6 +110,8 @@ pub(crate) struct Frozen {
     pub last: Position,
     /// The membership as of that entry.
     pub membership: Option<(Position, Bytes)>,
+    /// When it began to be filled, by the monotonic clock; `None`: before that clock.
+    pub since: Option<Duration>,
 }
 
 /// Everything a read looks at.

@@ -1,8 +1,10 @@
 //! A model says what every reader sees; merging and compacting must not change it.
 
+mod pick;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_vfs::OpKind;
 use kv_vfs::fault::{Fault, Rule, Times};
@@ -14,7 +16,7 @@ use crate::key::{Kind, Seq, Slot};
 use crate::memtable::Memtable;
 use crate::merge::MergeCursor;
 use crate::table::testing::{TestDir, Versions, collect, few, identity, inline, lookup, pointer, version};
-use crate::table::{TableError, TableIdentity, TableOptions, TableReader};
+use crate::table::{TableError, TableOptions, TableReader};
 
 fn judge_all(versions: &[(&str, Seq, Kind)], snapshots: &[Seq], bottommost: bool) -> Vec<Verdict> {
     let mut retain = Retain::new(snapshots.to_vec(), |_: &[u8]| bottommost);
@@ -187,14 +189,19 @@ proptest! {
         snapshots in prop::collection::vec(0u64..120, 0..4),
         table_bytes in 1u64..2000,
         bottommost: bool,
+        cuts in prop::collection::btree_set(b'a'..b'j', 0..4),
+        grandparents in prop::collection::btree_map(b'a'..b'j', 1u64..200, 0..6),
     ) {
         let dir = TestDir::new();
         let options = TableOptions { block_bytes: 64, ..Default::default() };
+        let grandparents = grandparents.into_iter().map(|(key, bytes)| Grandparent { largest: vec![key], bytes });
+        let grandparents = grandparents.collect();
         let parts = history(&parts);
         let numbered = (1..).zip(&parts);
         let inputs = numbered.map(|(id, part)| dir.table(id, &options, part)).collect();
-        let job = Job { inputs, snapshots: snapshots.clone(), bottommost, table_bytes };
-        let outputs = run_job(&dir, &job, 100, &AtomicBool::new(false)).unwrap();
+        let job = Job { snapshots: snapshots.clone(), table_bytes, grandparents, ..job(inputs) };
+        let job = Job { older: if bottommost { RangeSet::default() } else { everything() }, ..job };
+        let outputs = run_parts(&dir, &job, &cuts);
         let after = read_level(&outputs);
         let mut readers = snapshots;
         readers.push(Seq::MAX);
@@ -205,20 +212,42 @@ proptest! {
     }
 }
 
-fn run_job(
-    dir: &TestDir,
-    job: &Job,
-    first: u64,
-    cancel: &AtomicBool,
-) -> Result<Vec<Arc<TableReader>>, TableError> {
-    let mut id = first;
-    let mut next = || {
-        id += 1;
-        identity(id - 1)
-    };
-    let options = TableOptions { block_bytes: 64, ..Default::default() };
-    let outputs = run(&dir.vfs, dir.path(), job, &options, &mut next, cancel)?;
-    Ok(outputs.iter().map(|summary| dir.open(summary)).collect())
+/// All keys of these tests.
+fn everything() -> RangeSet {
+    [KeyRange { smallest: Vec::new(), largest: vec![0xff; 9] }].into_iter().collect()
+}
+
+fn run_job(dir: &TestDir, job: &Job, first: u64) -> Result<Vec<Arc<TableReader>>, TableError> {
+    let made = start(dir, job, first)?;
+    Ok(made.keep().iter().map(|summary| dir.open(summary)).collect())
+}
+
+fn start(dir: &TestDir, job: &Job, first: u64) -> Result<Made, TableError> {
+    let mut merge = Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(first))?;
+    while merge.advance(7)? {}
+    merge.finish()
+}
+
+fn small_blocks() -> TableOptions {
+    TableOptions { block_bytes: 64, ..Default::default() }
+}
+
+fn numbers(first: u64) -> Numbers {
+    let next = AtomicU64::new(first);
+    Box::new(move || identity(next.fetch_add(1, Ordering::Relaxed)))
+}
+
+/// Runs a job in parts that begin with these keys, the last part first.
+fn run_parts(dir: &TestDir, job: &Job, cuts: &BTreeSet<u8>) -> Vec<Arc<TableReader>> {
+    let bounds: Vec<_> =
+        [None].into_iter().chain(cuts.iter().map(|cut| Some(vec![*cut]))).chain([None]).collect();
+    let mut outputs = Vec::new();
+    for (n, pair) in bounds.windows(2).enumerate().rev() {
+        let part = Job { from: pair[0].clone(), to: pair[1].clone(), ..job.clone() };
+        let first = 100 + 1000 * n as u64;
+        outputs.splice(0..0, run_job(dir, &part, first).unwrap());
+    }
+    outputs
 }
 
 /// The versions of tables that must not share a key.
@@ -237,7 +266,17 @@ fn read_level(tables: &[Arc<TableReader>]) -> Versions {
 }
 
 fn job(inputs: Vec<Arc<TableReader>>) -> Job {
-    Job { inputs, snapshots: (0..1000).collect(), bottommost: false, table_bytes: 150 }
+    Job {
+        inputs,
+        from: None,
+        to: None,
+        snapshots: (0..1000).collect(),
+        older: everything(),
+        table_bytes: 150,
+        grandparents: Vec::new(),
+        grandparent_bytes_max: 100,
+        cause: "compact".into(),
+    }
 }
 
 #[test]
@@ -246,7 +285,7 @@ fn outputs_end_at_the_wanted_size_and_never_within_a_key() {
     let mut versions = few();
     versions.extend((200..260).map(|seq| (version(b"key010", seq), inline(b"many versions of one key"))));
     let input = dir.table(1, &TableOptions::default(), &versions);
-    let outputs = run_job(&dir, &job(vec![input]), 10, &AtomicBool::new(false)).unwrap();
+    let outputs = run_job(&dir, &job(vec![input]), 10).unwrap();
     assert!(outputs.len() > 3);
     assert_eq!(outputs[0].properties().cause, "compact");
     assert_eq!(read_level(&outputs), versions);
@@ -257,30 +296,38 @@ fn nothing_comes_out_where_nothing_survives() {
     let dir = TestDir::new();
     let versions = Versions::from([(version(b"a", 2), Slot::Tombstone), (version(b"a", 1), inline(b"x"))]);
     let inputs = vec![dir.table(1, &TableOptions::default(), &versions)];
-    let job = Job { snapshots: vec![], bottommost: true, ..job(inputs) };
-    assert!(run_job(&dir, &job, 10, &AtomicBool::new(false)).unwrap().is_empty());
+    let job = Job { snapshots: vec![], older: RangeSet::default(), ..job(inputs) };
+    assert!(run_job(&dir, &job, 10).unwrap().is_empty());
     assert_eq!(dir.names(), ["00000001.sst"]);
 }
 
 #[test]
-fn a_cancelled_run_leaves_nothing() {
+fn a_merge_that_is_given_up_leaves_nothing() {
     let dir = TestDir::new();
-    let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
-    let cancelled = run_job(&dir, &job(inputs), 10, &AtomicBool::new(true));
-    assert!(matches!(cancelled, Err(TableError::Cancelled)));
-
     let versions: Versions = (0..5000u64).map(|n| (version(&n.to_be_bytes(), 1), Slot::Tombstone)).collect();
-    let job = Job { snapshots: vec![], ..job(vec![dir.table(2, &TableOptions::default(), &versions)]) };
-    let (cancel, mut id) = (AtomicBool::new(false), 10);
-    let mut next = || -> TableIdentity {
-        id += 1;
-        cancel.store(id >= 14, Ordering::Relaxed);
-        identity(id)
-    };
-    let outcome = run(&dir.vfs, dir.path(), &job, &TableOptions::default(), &mut next, &cancel);
-    assert!(matches!(outcome, Err(TableError::Cancelled)));
-    assert!(id >= 14);
-    assert_eq!(dir.names(), ["00000001.sst", "00000002.sst"]);
+    let job = job(vec![dir.table(2, &TableOptions::default(), &versions)]);
+    let mut merge = Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(10)).unwrap();
+    assert!(merge.advance(1000).unwrap());
+    assert!(dir.names().len() > 3, "{:?}", dir.names());
+    drop(merge);
+    assert_eq!(dir.names(), ["00000002.sst"]);
+    let made = start(&dir, &job, 10).unwrap();
+    assert!(made.tables().len() > 3 && dir.names().len() == 1 + made.tables().len());
+    drop(made);
+    assert_eq!(dir.names(), ["00000002.sst"]);
+}
+
+#[test]
+fn an_output_ends_where_it_would_overlap_too_much_below() {
+    let dir = TestDir::new();
+    let versions: Versions = (b'a'..=b'z').map(|key| (version(&[key], 1), inline(b"x"))).collect();
+    let below = |largest: &[u8]| Grandparent { largest: largest.to_vec(), bytes: 60 };
+    let inputs = vec![dir.table(1, &TableOptions::default(), &versions)];
+    let grandparents = [&b"0"[..], b"1", b"d", b"f", b"h", b"k", b"zz"].map(below).to_vec();
+    let outputs = run_job(&dir, &Job { table_bytes: u64::MAX, grandparents, ..job(inputs) }, 10).unwrap();
+    let bounds: Vec<_> = outputs.iter().map(|table| table.properties().smallest[0]).collect();
+    assert_eq!(bounds, [b'a', b'g', b'l'], "after each second table below");
+    assert_eq!(read_level(&outputs), versions);
 }
 
 #[test]
@@ -288,7 +335,7 @@ fn a_failed_run_leaves_nothing_and_touches_no_other_file() {
     let dir = TestDir::new();
     let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
     dir.put(13, b"taken");
-    assert!(matches!(run_job(&dir, &job(inputs), 10, &AtomicBool::new(false)), Err(TableError::Io(_))));
+    assert!(matches!(run_job(&dir, &job(inputs), 10), Err(TableError::Io(_))));
     assert_eq!(dir.names(), ["00000001.sst", "00000013.sst"]);
 }
 
@@ -302,7 +349,7 @@ fn whichever_operation_fails_nothing_is_left_and_a_second_run_succeeds() {
                 let job = job(vec![dir.table(1, &TableOptions::default(), &few())]);
                 let path_contains = if op == OpKind::Read { "00000001" } else { "" }.into();
                 dir.faults.fail(Rule { op, path_contains, nth, times, error });
-                let outcome = run_job(&dir, &job, 10, &AtomicBool::new(false));
+                let outcome = run_job(&dir, &job, 10);
                 dir.faults.clear();
                 let Err(failed) = outcome else {
                     assert!(nth > 1, "{op:?} never happens");
@@ -310,7 +357,7 @@ fn whichever_operation_fails_nothing_is_left_and_a_second_run_succeeds() {
                 };
                 assert_eq!(matches!(failed, TableError::SyncFailed(_)), op == OpKind::Sync, "{failed}");
                 assert_eq!(dir.names(), ["00000001.sst"], "{op:?} {nth}");
-                let outputs = run_job(&dir, &job, 10, &AtomicBool::new(false)).unwrap();
+                let outputs = run_job(&dir, &job, 10).unwrap();
                 assert_eq!(read_level(&outputs), few());
             }
         }
@@ -342,7 +389,7 @@ fn damage_in_an_input_stops_the_run() {
     let middle = bytes.len() / 3;
     bytes[middle] ^= 1;
     dir.put(1, &bytes);
-    let outcome = run_job(&dir, &job(vec![table]), 10, &AtomicBool::new(false));
+    let outcome = run_job(&dir, &job(vec![table]), 10);
     assert!(matches!(outcome, Err(TableError::Corruption { .. })));
     assert_eq!(dir.names(), ["00000001.sst"]);
 }

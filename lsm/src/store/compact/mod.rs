@@ -1,0 +1,90 @@
+//! The compaction workers: each takes what [`pick`](crate::compaction::pick) chose, or a part of it, merges it
+//! a piece at a step, and who ends the last part records all of it in one change-set.
+
+mod range;
+mod record;
+mod table;
+mod task;
+
+use std::sync::Arc;
+
+use kv_vfs::{Step, Worker};
+
+use super::{Shared, StoreError};
+use crate::compaction::{Merge, Work};
+
+pub use table::CompactionStats;
+pub(crate) use table::Compactions;
+use task::Task;
+
+/// Versions that a step merges: short enough to end soon when told to.
+const STEP_VERSIONS: u64 = 4096;
+
+/// See the module.
+pub(crate) struct Compactor {
+    shared: Arc<Shared>,
+    doing: Option<Doing>,
+}
+
+/// What a worker has taken.
+enum Doing {
+    Move(Arc<Task>),
+    Merge { task: Arc<Task>, part: usize, merge: Box<Merge> },
+}
+
+impl Compactor {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, doing: None }
+    }
+
+    /// Does a piece of work; says whether there may be more.
+    fn advance(&mut self) -> Result<bool, StoreError> {
+        match self.doing.take() {
+            None => self.take(),
+            Some(Doing::Move(task)) => self.shared.move_tables(&task).map(|()| true),
+            Some(Doing::Merge { task, part, mut merge }) => {
+                if merge.advance(STEP_VERSIONS)? {
+                    self.doing = Some(Doing::Merge { task, part, merge });
+                } else {
+                    self.shared.end_part(&task, part, merge.finish()?)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Takes the next part of a compaction that has begun, or begins one.
+    fn take(&mut self) -> Result<bool, StoreError> {
+        let Some((task, part)) = self.shared.take_part() else { return Ok(false) };
+        self.doing = Some(match task.choice.work {
+            Work::Move => Doing::Move(task),
+            Work::Merge => {
+                let Some(job) = task.jobs.get(part).cloned() else { return Ok(true) };
+                let (shared, core) = (self.shared.clone(), &self.shared.core);
+                let numbers = Box::new(move || shared.core.table_identity(shared.changes.allocate()));
+                let merge = Merge::start(&core.vfs, &core.dir, job, &core.table_options(), numbers)?;
+                Doing::Merge { task, part, merge: Box::new(merge) }
+            }
+        });
+        Ok(true)
+    }
+}
+
+impl Worker for Compactor {
+    fn step(&mut self) -> Step {
+        if self.shared.is_stopping() {
+            return Step::Done;
+        }
+        if self.shared.check().is_err() {
+            return Step::Idle;
+        }
+        match self.advance() {
+            Ok(true) => Step::More,
+            Ok(false) => Step::Idle,
+            Err(error) => {
+                self.shared.poison(&error);
+                Step::Idle
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The job table: what is being compacted, by how many, and what is waited for.
+
+use std::sync::Arc;
+
+use kv_vfs::Gate;
+
+use super::task::Task;
+use crate::compaction::{Claim, LEVELS, Made, Wanted};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Compactions {
+    /// Invariant: no two claims exclude each other.
+    running: Vec<Running>,
+    /// For each level the last key that went down from it.
+    pub cursors: [Vec<u8>; LEVELS],
+    /// Who waits for a range to be compacted.
+    pub asked: Vec<Asked>,
+    pub stats: CompactionStats,
+}
+
+/// A compaction that has begun.
+#[derive(Debug)]
+struct Running {
+    task: Arc<Task>,
+    /// The next part that nobody has taken.
+    next: usize,
+    /// Outputs of the parts that have ended.
+    made: Vec<Option<Made>>,
+}
+
+/// Somebody who waits for a range to be compacted.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub wanted: Wanted,
+    pub gate: Arc<Gate>,
+}
+
+/// What compaction has done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionStats {
+    /// Merges that were recorded.
+    pub merges: u64,
+    /// Parts that they were cut into.
+    pub parts: u64,
+    /// Compactions that moved tables as they are.
+    pub moves: u64,
+    /// Bytes of tables read.
+    pub read_bytes: u64,
+    /// Bytes of tables written.
+    pub written_bytes: u64,
+    /// Most compactions that ran at one time.
+    pub running_max: u64,
+    /// Most parts, of all compactions, that were merged at one time.
+    pub parts_max: u64,
+}
+
+impl Compactions {
+    /// What is taken.
+    pub(super) fn claims(&self) -> Vec<Claim> {
+        self.running.iter().map(|running| running.task.choice.claim.clone()).collect()
+    }
+
+    /// The next part of what has begun.
+    pub(super) fn next_part(&mut self) -> Option<(Arc<Task>, usize)> {
+        let running = self.running.iter_mut().find(|running| running.next < running.made.len())?;
+        running.next += 1;
+        let taken = (running.task.clone(), running.next - 1);
+        let merging = self.running.iter().map(Running::merging).sum();
+        self.stats.parts_max = self.stats.parts_max.max(merging);
+        Some(taken)
+    }
+
+    /// Whether nothing is being compacted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Begins a compaction.
+    ///
+    /// # Panics
+    /// If it is in the way of another one: a bug of the choice.
+    pub(super) fn begin(&mut self, task: Task) {
+        let claim = &task.choice.claim;
+        for other in &self.running {
+            let other = &other.task.choice.claim;
+            assert!(!claim.excludes(other), "two compactions in each other's way: {claim:?}, {other:?}");
+        }
+        if let Some(cursor) = self.cursors.get_mut(claim.from) {
+            cursor.clone_from(&task.choice.cursor);
+        }
+        let made = (0..task.parts()).map(|_| None).collect();
+        self.running.push(Running { task: Arc::new(task), next: 0, made });
+        self.stats.running_max = self.stats.running_max.max(self.running.len() as u64);
+    }
+
+    /// Takes the outputs of a part; gives those of all parts, by key, if it was the last.
+    pub(super) fn end_part(&mut self, task: &Arc<Task>, part: usize, made: Made) -> Option<Vec<Made>> {
+        let running = self.running.iter_mut().find(|running| Arc::ptr_eq(&running.task, task))?;
+        *running.made.get_mut(part)? = Some(made);
+        running
+            .made
+            .iter()
+            .all(Option::is_some)
+            .then(|| running.made.iter_mut().flat_map(Option::take).collect())
+    }
+
+    /// Ends a compaction: recorded, or of no use any more.
+    pub(super) fn end(&mut self, task: &Arc<Task>) {
+        self.running.retain(|running| !Arc::ptr_eq(&running.task, task));
+    }
+
+    /// When the workers have ended: what they made is of no use.
+    pub(crate) fn clear(&mut self) {
+        self.running.clear();
+        self.refuse();
+    }
+
+    /// Nobody gets what was asked for.
+    pub(crate) fn refuse(&mut self) {
+        self.asked.drain(..).for_each(|asked| asked.gate.open());
+    }
+}
+
+impl Running {
+    fn merging(&self) -> u64 {
+        self.next as u64 - self.made.iter().filter(|made| made.is_some()).count() as u64
+    }
+}

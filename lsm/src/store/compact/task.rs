@@ -1,0 +1,195 @@
+//! From a choice to work: the tables, the parts, what each part has to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_manifest::TableMeta;
+
+use super::super::view::{Table, View};
+use super::super::{Shared, StoreError};
+use super::table::Compactions;
+use crate::compaction::{
+    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Work,
+    is_satisfied, pick, split,
+};
+use crate::key::Seq;
+
+/// A compaction, ready to be done.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub choice: Choice,
+    pub inputs: Vec<Arc<Table>>,
+    /// One for each part, by key; none where tables only move.
+    pub jobs: Vec<Job>,
+}
+
+impl Task {
+    pub(super) fn parts(&self) -> usize {
+        self.jobs.len().max(1)
+    }
+
+    pub(super) fn cause(&self) -> String {
+        let Choice { claim: Claim { from, to, .. }, work, why, .. } = &self.choice;
+        let verb = if *work == Work::Move { "move" } else { "compact" };
+        format!("{verb} L{from}->L{to} ({})", why.name())
+    }
+
+    /// Whether the tables are still those that reads see.
+    pub(super) fn is_current(&self, view: &View) -> bool {
+        let there = |input: &Arc<Table>| view.tables.iter().any(|table| Arc::ptr_eq(table, input));
+        self.inputs.iter().all(there)
+    }
+
+    /// Tombstones of the outputs are not older than this.
+    pub(super) fn since(&self) -> Option<Duration> {
+        let with_tombstones = self.inputs.iter().filter(|table| table.meta.tombstones > 0);
+        let oldest = with_tombstones.map(|table| table.since).min();
+        oldest.unwrap_or(Some(Duration::MAX))
+    }
+}
+
+impl Shared {
+    /// The next part of what is being compacted, of a new choice if there is none.
+    pub(super) fn take_part(&self) -> Option<(Arc<Task>, usize)> {
+        let mut compactions = self.compactions.lock();
+        if let Some(part) = compactions.next_part() {
+            return Some(part);
+        }
+        let task = self.choose(&mut compactions)?;
+        tracing::debug!(beside = compactions.claims().len(), parts = task.parts(), "{}", task.cause());
+        compactions.begin(task);
+        let part = compactions.next_part();
+        drop(compactions);
+        // For the other parts, and what else can be done beside it.
+        self.wake_compactors();
+        part
+    }
+
+    /// Chooses what to compact, and tells those who wait for nothing more.
+    fn choose(&self, compactions: &mut Compactions) -> Option<Task> {
+        // With the table of jobs held: what a compaction has recorded is in the view before its claim ends.
+        let (view, claims) = (self.core.view(), compactions.claims());
+        let snapshots = self.core.open_snapshots();
+        let wanted: Vec<Wanted> = compactions.asked.iter().map(|asked| asked.wanted.clone()).collect();
+        let situation = Situation {
+            running: &claims,
+            cursors: &compactions.cursors,
+            oldest_snapshot: snapshots.first().copied(),
+            idle: self.is_idle(),
+            wanted: &wanted,
+            ..self.situation(&view)
+        };
+        let options = self.core.options.pick();
+        let choice = pick(&situation, &options);
+        let parts = if compactions.is_empty() { self.core.options.compactions_max } else { 1 };
+        let task = choice.map(|choice| {
+            let inputs = inputs(&view, &choice.claim);
+            let jobs = match choice.work {
+                Work::Move => Vec::new(),
+                Work::Merge => jobs(&situation, &options, &choice.claim, &inputs, parts, &snapshots),
+            };
+            Task { choice, inputs, jobs }
+        });
+        compactions.asked.retain(|asked| {
+            let waits = !is_satisfied(&situation, &options, &asked.wanted);
+            if !waits {
+                asked.gate.open();
+            }
+            waits
+        });
+        task
+    }
+
+    /// The tables of the view, with nothing going on.
+    pub(crate) fn situation<'a>(&self, view: &'a View) -> Situation<'a> {
+        let now = self.clock.monotonic();
+        let state = |table: &'a Arc<Table>| TableState {
+            meta: &table.meta,
+            keys: table.reader.properties().keys,
+            due: self.is_due(table, now),
+        };
+        let levels = view.tables.levels.iter().map(|level| level.iter().map(state).collect()).collect();
+        Situation { levels, running: &[], cursors: &[], oldest_snapshot: None, idle: false, wanted: &[] }
+    }
+
+    /// Half of the time is for the levels that are still before it.
+    fn is_due(&self, table: &Table, now: Duration) -> bool {
+        let Some(within) = self.core.options.erase_within else { return false };
+        table.meta.tombstones > 0 && table.since.is_none_or(|since| now.saturating_sub(since) >= within / 2)
+    }
+
+    /// Takes the outputs of a part; with the last one, records all.
+    pub(super) fn end_part(
+        &self,
+        task: &Arc<Task>,
+        part: usize,
+        made: crate::compaction::Made,
+    ) -> Result<(), StoreError> {
+        let all = self.compactions.lock().end_part(task, part, made);
+        match all {
+            Some(all) => self.record(task, all),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The tables of a claim, in its order.
+fn inputs(view: &View, claim: &Claim) -> Vec<Arc<Table>> {
+    let find = |id: &u64| view.tables.iter().find(|table| table.meta.id == *id).cloned();
+    claim.tables.iter().filter_map(find).collect()
+}
+
+fn jobs(
+    situation: &Situation<'_>,
+    options: &PickOptions,
+    claim: &Claim,
+    inputs: &[Arc<Table>],
+    parts: usize,
+    snapshots: &[Seq],
+) -> Vec<Job> {
+    let lower: Vec<&TableMeta> = match claim.from == claim.to {
+        true => Vec::new(),
+        false => inputs
+            .iter()
+            .map(|table| &table.meta)
+            .filter(|meta| usize::from(meta.level) == claim.to)
+            .collect(),
+    };
+    let cuts = split(&lower, parts, options.table_bytes.saturating_mul(2));
+    let grandparents = situation
+        .touching(claim.to + 1, &claim.range)
+        .map(|table| Grandparent { largest: table.meta.largest.clone(), bytes: table.meta.bytes });
+    let whole = Job {
+        inputs: Vec::new(),
+        from: None,
+        to: None,
+        snapshots: snapshots.to_vec(),
+        older: older(situation, claim),
+        // What stays in level 0 is one table: there would be no fewer of them.
+        table_bytes: if claim.to == 0 { u64::MAX } else { options.table_bytes },
+        grandparents: if claim.to == 0 { Vec::new() } else { grandparents.collect() },
+        grandparent_bytes_max: options.grandparent_bytes_max(),
+        cause: format!("compact L{}->L{}", claim.from, claim.to),
+    };
+    let bounds = std::iter::once(None).chain(cuts.into_iter().map(Some)).chain([None]).collect::<Vec<_>>();
+    let part = |pair: &[Option<Vec<u8>>]| {
+        let [from, to] = pair else { return None };
+        let reaches = |table: &&Arc<Table>| {
+            to.as_ref().is_none_or(|to| table.meta.smallest < *to)
+                && from.as_ref().is_none_or(|from| table.meta.largest >= *from)
+        };
+        let inputs = inputs.iter().filter(reaches).map(|table| table.reader.clone()).collect();
+        Some(Job { inputs, from: from.clone(), to: to.clone(), ..whole.clone() })
+    };
+    bounds.windows(2).filter_map(part).collect()
+}
+
+/// Keys that tables older than the outputs may hold: deeper ones, and in level 0 those behind the inputs.
+fn older(situation: &Situation<'_>, claim: &Claim) -> RangeSet {
+    let beside = situation.level(0).iter().filter(|_| claim.to == 0);
+    let oldest_input = situation.level(0).iter().rposition(|table| claim.tables.contains(&table.meta.id));
+    let beside = beside.skip(oldest_input.map_or(0, |at| at + 1));
+    let deeper =
+        (claim.to + 1..situation.levels.len()).flat_map(|level| situation.touching(level, &claim.range));
+    beside.chain(deeper).map(|table| KeyRange::of(table.meta)).collect()
+}

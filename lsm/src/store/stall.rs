@@ -1,0 +1,194 @@
+//! Slowing writes down before they have to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kv_vfs::{Gate, Step, Worker};
+use parking_lot::Mutex;
+
+use super::{Shared, Store};
+use crate::compaction::{Load, pause, pressure};
+use crate::error::StoreError;
+
+/// Shorter pauses are added up: a timer is not that fine.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// Longer ones are cut: a writer is never held up for long where it is not stopped.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Powers of two of microseconds.
+const BUCKETS: usize = 32;
+
+/// What writes have waited for background work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StallStats {
+    /// Writes that were held back for a moment, so that others need not be stopped.
+    pub slowed: u64,
+    /// Writes that had to wait for a flush or a compaction.
+    pub stopped: u64,
+    /// The longest wait in microseconds.
+    pub micros_max: u64,
+    /// All waits in microseconds.
+    pub micros_sum: u64,
+    /// Waits by length: the n-th counts those of less than 2^n microseconds that no bucket before it does.
+    pub micros: [u64; BUCKETS],
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    /// Of the tables; the bits of a number from 0 to 1.
+    pressure: AtomicU64,
+    /// Pauses that writes owe.
+    debt: Mutex<Duration>,
+    stats: Mutex<StallStats>,
+    /// Who pauses, and until when by the monotonic clock.
+    paused: Mutex<Vec<(Duration, Arc<Gate>)>>,
+}
+
+impl StallStats {
+    fn add(&mut self, waited: Duration) {
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.micros_max = self.micros_max.max(micros);
+        self.micros_sum = self.micros_sum.saturating_add(micros);
+        let bucket = (u64::BITS - micros.leading_zeros()) as usize;
+        if let Some(count) = self.micros.get_mut(bucket.min(BUCKETS - 1)) {
+            *count += 1;
+        }
+    }
+}
+
+impl Shared {
+    /// Looks how much there is to compact.
+    pub(crate) fn measure_load(&self) {
+        let (view, options) = (self.core.view(), &self.core.options);
+        let load = Load {
+            l0_tables: view.tables.levels.first().map_or(0, Vec::len),
+            pending_bytes: self.situation(&view).pending_bytes(&options.pick()),
+            last_memtable: 0.0,
+        };
+        let pressure = pressure(&load, &options.limits());
+        self.stalls.pressure.store(pressure.to_bits(), Ordering::Release);
+    }
+
+    /// How near to a stop writes are, from 0 to 1.
+    fn pressure(&self) -> f64 {
+        let tables = f64::from_bits(self.stalls.pressure.load(Ordering::Acquire));
+        let is_last = self.core.view().frozen.len() >= self.core.options.memtables_waiting_max;
+        if is_last { tables.max(self.core.fill().min(1.0)) } else { tables }
+    }
+}
+
+impl Store {
+    /// Whether an entry can be applied now, without having to wait.
+    pub(super) fn has_room(&self) -> bool {
+        !self.is_stopped()
+            && self.shared.pressure() <= 0.0
+            && (!self.shared.core.is_full() || self.freeze_if_room())
+    }
+
+    /// Waits until the active memtable has room and level 0 is not too full; near to that, for a moment.
+    pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
+        if self.is_stopped() {
+            self.stopped(|store| store.wait_while(|view| store.is_too_many(view)))?;
+        }
+        while self.shared.core.is_full() {
+            if self.freeze_if_room() {
+                break;
+            }
+            let max = self.options().memtables_waiting_max;
+            self.stopped(|store| store.wait_while(|view| view.frozen.len() >= max))?;
+        }
+        let pressure = self.shared.pressure();
+        if pressure > 0.0 {
+            self.slow_down(pause(pressure, bytes));
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_too_many(&self.shared.core.view())
+    }
+
+    fn is_too_many(&self, view: &super::view::View) -> bool {
+        view.tables.levels.first().map_or(0, Vec::len) >= self.options().l0_tables_stop
+    }
+
+    fn stopped(&self, wait: impl FnOnce(&Self) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let began = self.shared.clock.monotonic();
+        let waited = wait(self);
+        let mut stats = self.shared.stalls.stats.lock();
+        stats.stopped += 1;
+        stats.add(self.shared.clock.monotonic().saturating_sub(began));
+        waited
+    }
+
+    fn slow_down(&self, by: Duration) {
+        let stalls = &self.shared.stalls;
+        let pause = {
+            let mut debt = stalls.debt.lock();
+            *debt += by;
+            if *debt < PAUSE_MIN {
+                return;
+            }
+            std::mem::take(&mut *debt).min(PAUSE_MAX)
+        };
+        let (gate, began) = (Arc::new(Gate::default()), self.shared.clock.monotonic());
+        stalls.paused.lock().push((began + pause, gate.clone()));
+        if self.shared.is_stopping() {
+            return; // the pacer may have gone
+        }
+        self.pacer.wake();
+        self.executor.wait(&gate);
+        let mut stats = stalls.stats.lock();
+        stats.slowed += 1;
+        stats.add(self.shared.clock.monotonic().saturating_sub(began));
+    }
+
+    /// What writes have waited for background work since the store was opened.
+    #[must_use]
+    pub fn stall_stats(&self) -> StallStats {
+        *self.shared.stalls.stats.lock()
+    }
+}
+
+/// Ends the pauses of writes.
+pub(crate) struct Pacer {
+    pub shared: Arc<Shared>,
+}
+
+impl Worker for Pacer {
+    fn step(&mut self) -> Step {
+        let now = self.shared.clock.monotonic();
+        let stopping = self.shared.is_stopping();
+        let mut paused = self.shared.stalls.paused.lock();
+        paused.retain(|(until, gate)| {
+            let goes_on = stopping || *until <= now;
+            if goes_on {
+                gate.open();
+            }
+            !goes_on
+        });
+        match paused.iter().map(|(until, _)| *until).min() {
+            _ if stopping => Step::Done,
+            Some(until) => Step::After(until - now),
+            None => Step::Idle,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_counted_by_length() {
+        let mut stats = StallStats::default();
+        for micros in [0, 1, 2, 3, 4, 1 << 40] {
+            stats.add(Duration::from_micros(micros));
+        }
+        assert_eq!(stats.micros[..4], [1, 1, 2, 1]);
+        assert_eq!((stats.micros[31], stats.micros_max), (1, 1 << 40));
+    }
+}
