@@ -7,6 +7,7 @@ pub mod compaction;
 pub mod cursor;
 mod db;
 mod error;
+pub mod gc;
 pub mod key;
 pub mod memtable;
 pub mod merge;
@@ -19,6 +20,6 @@ pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
 pub use options::Options;
 pub use store::{
-    Applied, Environment, Export, ExportRecord, ExportValue, Found, NewStore, Receiver, Scan, ScanItem,
-    ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
+    Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, NewStore,
+    Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
 };

@@ -243,9 +243,7 @@ impl<'a> Fold<'a> {
         let Some(segment) = self.state.replay_from else { return Ok(()) };
         match self.state.segments.get(&segment) {
             Some(found) if found.kind == SegmentKind::Values => Err(InvalidEdit::ReplayOfValues { segment }),
-            Some(found) if found.remapped => {
-                Err(InvalidEdit::ReplayOfRemapped { segment, file: found.file })
-            }
+            Some(found) if found.remapped => Err(InvalidEdit::ReplayOfRemapped { segment, file: found.file }),
             Some(_) => Ok(()),
             None => Err(InvalidEdit::UnknownSegment { segment }),
         }

@@ -11,6 +11,7 @@ mod compact;
 mod core;
 mod export;
 mod flush;
+mod gc;
 mod install;
 mod open;
 mod pins;
@@ -34,6 +35,7 @@ use changes::Changes;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
+pub use gc::{Collected, Collection};
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
 pub use receive::Receiver;
@@ -79,6 +81,7 @@ pub(crate) struct Shared {
     /// as a whole, compactions while they record what they did, installs, and drops of segments. Taken
     /// after the applier's lock, before those of the core; nobody waits for a worker while holding it.
     pub structure: Mutex<()>,
+    pub collecting: Arc<gc::Collecting>,
     /// Gates of callers who wait for flushes.
     pub flushed: Mutex<Vec<Arc<Gate>>>,
     pub stopping: AtomicBool,

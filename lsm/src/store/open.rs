@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_manifest::names::FileName;
-use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
+use kv_manifest::{
+    Identity, Manifest, ManifestError, SegmentState, State, cross_check, names, remove_orphans,
+};
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
     Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
@@ -103,6 +105,7 @@ pub(super) fn open(
         changes,
         log,
         structure: Mutex::new(()),
+        collecting: Arc::default(),
         flushed: Mutex::default(),
         stopping: false.into(),
         poisoned: Mutex::default(),
@@ -188,7 +191,7 @@ pub(crate) fn recover(
     state: &State,
 ) -> Result<(Recovered, Vec<Entry>), StoreError> {
     let input = RecoverInput {
-        segments: state.segments.values().map(|segment| segment_input(dir, state, segment)).collect(),
+        segments: state.segments.values().map(|segment| recovery_input(dir, state, segment)).collect(),
         replay_from: state.replay_from.unwrap_or_default(),
         purged: state.purge_floor.as_ref().map(from_manifest),
         inline_below: core.options.separate_bytes_min,
@@ -200,8 +203,22 @@ pub(crate) fn recover(
     Ok((recovered, replayer.pending.into()))
 }
 
-pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::SegmentState) -> SegmentInput {
-    let kind = match segment.kind {
+fn recovery_input(dir: &Path, state: &State, segment: &SegmentState) -> SegmentInput {
+    match state.owner_of(segment.file) {
+        Some(owner) if segment.remapped => {
+            let into = owner.segment;
+            let input = segment_input(dir, state, segment);
+            let identity = SegmentIdentity { segment: segment.segment, ..input.identity };
+            SegmentInput { kind: SegmentKind::Moved { into }, identity, ..input }
+        }
+        _ => segment_input(dir, state, segment),
+    }
+}
+
+/// The file that holds the values of a segment: that of another one, where value GC has moved them.
+pub(crate) fn segment_input(dir: &Path, state: &State, segment: &SegmentState) -> SegmentInput {
+    let owner = state.owner_of(segment.file).unwrap_or(segment);
+    let kind = match owner.kind {
         kv_manifest::SegmentKind::Log => SegmentKind::Log,
         kv_manifest::SegmentKind::Values => SegmentKind::Values,
     };
@@ -211,13 +228,13 @@ pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::Se
             cluster_id: state.identity.cluster_id,
             incarnation: state.identity.incarnation,
             group_id: state.identity.group_id,
-            segment: segment.segment,
-            file: segment.file,
-            generation: segment.generation,
-            epoch: segment.epoch,
+            segment: owner.segment,
+            file: owner.file,
+            generation: owner.generation,
+            epoch: owner.epoch,
         },
-        path: dir.join(names::segment_name(segment.file)),
-        sealed: segment.sealed.as_ref().map(to_summary),
+        path: dir.join(names::segment_name(owner.file)),
+        sealed: owner.sealed.as_ref().map(to_summary),
     }
 }
 

@@ -1,0 +1,77 @@
+//! Value GC, done: the live values of some files go into a new one, and the manifest says where they are now.
+//! No table is read but for its list of references, and none is written.
+//!
+//! ```text
+//! mark: the references of all tables -> copy in key order -> footer: old place -> new place -> sync, directory
+//!       -> still so? -> one change-set -> memory -> the old files go when nobody reads them
+//! ```
+
+mod collection;
+mod marks;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use collection::{Collected, Collection};
+use parking_lot::Mutex;
+
+use super::Store;
+use crate::error::StoreError;
+
+/// What collections share.
+#[derive(Debug, Default)]
+pub(crate) struct Collecting {
+    /// Files that are being collected.
+    claimed: Mutex<BTreeSet<u64>>,
+    /// Sum over the collections that were done.
+    done: Mutex<Collected>,
+}
+
+/// Files that one collection has for itself.
+struct Claim {
+    collecting: Arc<Collecting>,
+    files: BTreeSet<u64>,
+}
+
+impl Collecting {
+    fn claim(self: &Arc<Self>, files: &BTreeSet<u64>) -> Result<Claim, StoreError> {
+        let mut claimed = self.claimed.lock();
+        if let Some(file) = claimed.intersection(files).next() {
+            return Err(StoreError::Cancelled(format!("file {file} is being collected already")));
+        }
+        claimed.extend(files);
+        Ok(Claim { collecting: self.clone(), files: files.clone() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.collecting.claimed.lock().retain(|file| !self.files.contains(file));
+    }
+}
+
+impl Store {
+    /// Collects the files of these numbers: what is live in them goes into one new file, in key order, and they
+    /// are removed once nobody reads them any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where one of them cannot be collected, [`StoreError::Cancelled`] where somebody else
+    /// has changed what this was to change. After these and after most others everything is as before.
+    pub fn collect(&self, files: &[u64]) -> Result<Collected, StoreError> {
+        const STEP_BYTES: u64 = 4 << 20;
+        let mut collection = self.begin_collection(files)?;
+        while collection.step(STEP_BYTES)? {}
+        collection.finish()
+    }
+
+    /// Begins a collection, for the caller to drive.
+    pub fn begin_collection(&self, files: &[u64]) -> Result<Collection, StoreError> {
+        Collection::begin(&self.shared, files)
+    }
+
+    /// Sum over all collections since the store was opened.
+    #[must_use]
+    pub fn collected(&self) -> Collected {
+        self.shared.collecting.done.lock().clone()
+    }
+}
