@@ -20,6 +20,6 @@ pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
 pub use options::Options;
 pub use store::{
-    Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, NewStore,
+    Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, GcRun, NewStore,
     Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
 };

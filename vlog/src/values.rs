@@ -140,11 +140,12 @@ impl ValueSegmentWriter {
         Ok(self.summary(self.offset))
     }
 
-    /// As [`ValueSegmentWriter::finish`], with a footer that says where values of other segments are in this one.
+    /// As [`ValueSegmentWriter::finish`], with a footer that says where values of other segments are in this one; says
+    /// how long the file is, too.
     ///
     /// # Panics
     /// Unless the moves strictly ascend by segment and old offset.
-    pub fn finish_moved(mut self, moves: &[Moved]) -> Result<SegmentSummary, VlogError> {
+    pub fn finish_moved(mut self, moves: &[Moved]) -> Result<(SegmentSummary, u64), VlogError> {
         self.end_values()?;
         let end = self.offset;
         let body = remap::encode(moves);
@@ -158,7 +159,7 @@ impl ValueSegmentWriter {
         self.end_group(crc)?;
         planted::unless("moved values not synced", || self.file.sync_data())
             .map_err(|error| self.sync_failed(&error))?;
-        Ok(self.summary(end))
+        Ok((self.summary(end), self.offset))
     }
 
     fn end_values(&mut self) -> Result<(), VlogError> {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use kv_manifest::{SegmentKind, SegmentState, State};
+use kv_vlog::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, round_up};
+
+use super::plan::remap_bytes;
 
 /// Whether a file can be collected at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct FileUse {
     pub segments: Vec<u64>,
     /// Bytes that count; 0 while the log writes into it.
     pub bytes: u64,
+    /// Length of the file, with its footer; 0 while the log writes into it.
+    pub file_bytes: u64,
     /// Bytes of the values in it that tables point to, exactly: what is not in tables is in the files that
     /// cannot be collected.
     pub live_bytes: u64,
@@ -55,6 +60,7 @@ pub fn files(state: &State) -> Vec<FileUse> {
             owner: owner.segment,
             segments: Vec::new(),
             bytes: owner.sealed.as_ref().map_or(0, |held| held.end),
+            file_bytes: 0,
             live_bytes: 0,
             live_values: 0,
             standing: standing(state, owner),
@@ -65,12 +71,27 @@ pub fn files(state: &State) -> Vec<FileUse> {
             found.live_bytes = found.live_bytes.saturating_add(bytes);
             found.live_values = found.live_values.saturating_add(values);
         }
+        found.file_bytes = found.bytes + footer_bytes(owner, found.segments.len() as u64);
         found
     };
     let mut files: Vec<FileUse> =
         state.segments.values().filter(|segment| !segment.remapped).map(describe).collect();
     files.sort_by_key(|found| found.file);
     files
+}
+
+/// Length of the footer of a file with the values of so many segments, its owner's included; to a block or two.
+fn footer_bytes(owner: &SegmentState, segments: u64) -> u64 {
+    let Some(held) = &owner.sealed else { return 0 };
+    match (owner.kind, held.first_index.zip(held.last_index)) {
+        (SegmentKind::Values, _) if segments > 1 => remap_bytes(held.values, segments),
+        (SegmentKind::Log, indexes) if !held.cut => {
+            let entries = indexes.map_or(0, |(first, last)| last - first + 1);
+            let head = u64::from(GROUP_HEADER_BYTES + RECORD_HEADER_BYTES) + 36;
+            round_up(head + 16 * held.terms.len() as u64 + 4 * entries + 4 * (entries / 1024 + 1))
+        }
+        _ => 0,
+    }
 }
 
 /// Whether the file of this segment, its owner, can be collected.

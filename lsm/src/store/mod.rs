@@ -35,7 +35,7 @@ use changes::Changes;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
-pub use gc::{Collected, Collection};
+pub use gc::{Collected, Collection, GcRun};
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
 pub use receive::Receiver;
@@ -65,6 +65,7 @@ pub struct Store {
     executor: Arc<dyn Executor>,
     flusher: Arc<dyn Wake>,
     compactor: Arc<dyn Wake>,
+    collector: Arc<dyn Wake>,
     /// One applier at a time.
     applier: Mutex<()>,
     torn: Option<String>,
@@ -318,7 +319,7 @@ impl Store {
 
     fn stop_workers(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        for worker in [&self.flusher, &self.compactor] {
+        for worker in [&self.flusher, &self.compactor, &self.collector] {
             worker.wake();
             worker.join();
         }

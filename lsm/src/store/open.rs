@@ -20,6 +20,7 @@ use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::Compactor;
 use super::core::Core;
 use super::flush::{self, Flusher};
+use super::gc::Collector;
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -114,8 +115,10 @@ pub(super) fn open(
     let compactor = executor.spawn("compactor", Box::new(Compactor { shared: shared.clone() }));
     let flusher = Flusher { shared: shared.clone(), compactor: compactor.clone() };
     let flusher = executor.spawn("flusher", Box::new(flusher));
-    let uncommitted = Mutex::new(pending);
-    Ok(Arc::new(Store { shared, executor, flusher, compactor, applier: Mutex::new(()), torn, uncommitted }))
+    let collector = Collector::new(shared.clone(), environment.clock.clone());
+    let collector = executor.spawn("collector", Box::new(collector));
+    let (applier, uncommitted) = (Mutex::new(()), Mutex::new(pending));
+    Ok(Arc::new(Store { shared, executor, flusher, compactor, collector, applier, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.

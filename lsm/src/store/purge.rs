@@ -18,57 +18,7 @@ impl Store {
     /// [`StoreError::NotFlushed`] where entries up to `at` are not in tables: the log is all there is of
     /// them.
     pub fn purge(&self, at: Position) -> Result<(), StoreError> {
-        let _structure = self.shared.structure.lock();
-        self.shared.check()?;
-        let log = self.log();
-        if log.state().purged.is_some_and(|purged| purged.index >= at.index) {
-            return Ok(());
-        }
-        let flushed = self.flushed();
-        if flushed.is_none_or(|flushed| flushed.index < at.index) {
-            return Err(StoreError::NotFlushed { index: at.index, flushed: flushed.map(|at| at.index) });
-        }
-        let held = log.term_starts(at.index, at.index);
-        if held.first() != Some(&at) {
-            return Err(StoreError::Invalid(format!(
-                "the log holds {held:?} where it is to be purged up to {at:?}"
-            )));
-        }
-        // The manifest before memory: the log would else refuse entries that a restart brings back, and its
-        // groups would rely on a floor that is not there.
-        if planted::is("purge not recorded") {
-            log.purge(at);
-            return Ok(());
-        }
-        let edits = vec![Edit::PurgeFloor(to_manifest(at))];
-        self.shared.changes.commit("purge", edits).inspect_err(|error| self.shared.poison(error))?;
-        log.purge(at);
-        self.drop_segments()
-    }
-
-    /// Drops the segments that nothing needs any more: without an entry above the floor, and no table of the
-    /// current state points to them. Nothing that is not in tables does either, because the entries of these
-    /// are below the floor, which is below what is in tables.
-    ///
-    /// The caller holds what the tables are.
-    pub(super) fn drop_segments(&self) -> Result<(), StoreError> {
-        let Shared { core, changes, log, .. } = &*self.shared;
-        let dead = changes.with_state(dead);
-        if dead.is_empty() {
-            return Ok(());
-        }
-        // The manifest before the files: a crash in between leaves orphans.
-        let edits = dead.iter().map(|segment| Edit::DropSegment { segment: segment.segment }).collect();
-        changes.commit("drop", edits).inspect_err(|error| self.shared.poison(error))?;
-        let retired = dead.into_iter().map(|Dead { segment, file, is_owner }| Retired {
-            log: log.clone(),
-            vfs: core.vfs.clone(),
-            places: vec![(segment, file)],
-            path: is_owner.then(|| core.dir.join(names::segment_name(file))),
-        });
-        let retired = retired.collect();
-        core.install(|view| view.pin = view.pin.retire(retired));
-        Ok(())
+        purge(&self.shared, at)
     }
 
     /// The entry up to which the log can be purged so that at least `keep_bytes` of it stay: the last of a
@@ -77,6 +27,76 @@ impl Store {
     pub fn purge_candidate(&self, keep_bytes: u64) -> Option<Position> {
         self.log().purge_boundary(self.flushed()?.index, keep_bytes)
     }
+}
+
+/// See [`Store::purge`].
+fn purge(shared: &Shared, at: Position) -> Result<(), StoreError> {
+    let _structure = shared.structure.lock();
+    shared.check()?;
+    let Shared { core, changes, log, .. } = shared;
+    if log.state().purged.is_some_and(|purged| purged.index >= at.index) {
+        return Ok(());
+    }
+    let flushed = *core.flushed.lock();
+    if flushed.is_none_or(|flushed| flushed.index < at.index) {
+        return Err(StoreError::NotFlushed { index: at.index, flushed: flushed.map(|at| at.index) });
+    }
+    let held = log.term_starts(at.index, at.index);
+    if held.first() != Some(&at) {
+        return Err(StoreError::Invalid(format!(
+            "the log holds {held:?} where it is to be purged up to {at:?}"
+        )));
+    }
+    // The manifest before memory: the log would else refuse entries that a restart brings back, and its
+    // groups would rely on a floor that is not there.
+    if planted::is("purge not recorded") {
+        log.purge(at);
+        return Ok(());
+    }
+    let edits = vec![Edit::PurgeFloor(to_manifest(at))];
+    changes.commit("purge", edits).inspect_err(|error| shared.poison(error))?;
+    log.purge(at);
+    drop_held(shared)
+}
+
+/// Purges the log so that at least `keep_bytes` of it stay.
+pub(super) fn purge_to_keep(shared: &Shared, keep_bytes: u64) -> Result<(), StoreError> {
+    let Some(flushed) = *shared.core.flushed.lock() else { return Ok(()) };
+    match shared.log.purge_boundary(flushed.index, keep_bytes) {
+        Some(at) => purge(shared, at),
+        None => Ok(()),
+    }
+}
+
+/// Drops the segments that nothing needs any more.
+pub(super) fn drop_segments(shared: &Shared) -> Result<(), StoreError> {
+    let _structure = shared.structure.lock();
+    drop_held(shared)
+}
+
+/// Drops the segments that nothing needs any more: without an entry above the floor, and no table of the
+/// current state points to them. Nothing that is not in tables does either, because the entries of these
+/// are below the floor, which is below what is in tables.
+///
+/// The caller holds what the tables are.
+pub(super) fn drop_held(shared: &Shared) -> Result<(), StoreError> {
+    let Shared { core, changes, log, .. } = shared;
+    let dead = changes.with_state(dead);
+    if dead.is_empty() {
+        return Ok(());
+    }
+    // The manifest before the files: a crash in between leaves orphans.
+    let edits = dead.iter().map(|segment| Edit::DropSegment { segment: segment.segment }).collect();
+    changes.commit("drop", edits).inspect_err(|error| shared.poison(error))?;
+    let retired = dead.into_iter().map(|Dead { segment, file, is_owner }| Retired {
+        log: log.clone(),
+        vfs: core.vfs.clone(),
+        places: vec![(segment, file)],
+        path: is_owner.then(|| core.dir.join(names::segment_name(file))),
+    });
+    let retired = retired.collect();
+    core.install(|view| view.pin = view.pin.retire(retired));
+    Ok(())
 }
 
 /// A segment that nothing needs.

@@ -20,3 +20,4 @@ mod readers;
 #[path = "../snapshot/share.rs"]
 mod share;
 mod support;
+mod worker;

@@ -41,3 +41,15 @@ pub fn tables(disk: &MemVfs) -> BTreeMap<PathBuf, Vec<u8>> {
 pub fn is_there(vfs: &dyn Vfs, file: u64) -> bool {
     vfs.exists(&dir().join(names::segment_name(file))).unwrap()
 }
+
+/// Bytes of all files of values.
+pub fn disk_bytes(disk: &MemVfs) -> u64 {
+    let is_segment = |name: &str| matches!(names::parse(name), Some(FileName::Segment(_)));
+    let entries = disk.list(dir()).unwrap();
+    entries.iter().filter(|entry| is_segment(&entry.name)).map(|entry| entry.len).sum()
+}
+
+/// Bytes of values that are live.
+pub fn live_bytes(store: &Store) -> u64 {
+    files(&store.state()).iter().map(|found| found.live_bytes).sum()
+}

@@ -7,13 +7,21 @@
 //! ```
 
 mod collection;
+mod decision;
 mod marks;
+mod output;
+mod run;
+mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use collection::{Collected, Collection};
+use decision::Watched;
 use parking_lot::Mutex;
+pub use run::GcRun;
+pub(crate) use worker::Collector;
 
 use super::Store;
 use crate::error::StoreError;
@@ -23,6 +31,13 @@ use crate::error::StoreError;
 pub(crate) struct Collecting {
     /// Files that are being collected.
     claimed: Mutex<BTreeSet<u64>>,
+    /// Files that could not be read, and why.
+    damaged: Mutex<BTreeMap<u64, String>>,
+    watched: Mutex<Watched>,
+    /// Whether the worker is to leave everything alone.
+    paused: AtomicBool,
+    /// What made the worker wait last.
+    last_error: Mutex<Option<String>>,
     /// Sum over the collections that were done.
     done: Mutex<Collected>,
 }
@@ -58,10 +73,7 @@ impl Store {
     /// [`StoreError::Invalid`] where one of them cannot be collected, [`StoreError::Cancelled`] where somebody else
     /// has changed what this was to change. After these and after most others everything is as before.
     pub fn collect(&self, files: &[u64]) -> Result<Collected, StoreError> {
-        const STEP_BYTES: u64 = 4 << 20;
-        let mut collection = self.begin_collection(files)?;
-        while collection.step(STEP_BYTES)? {}
-        collection.finish()
+        Self::drive(self.begin_collection(files)?)
     }
 
     /// Begins a collection, for the caller to drive.
@@ -72,6 +84,6 @@ impl Store {
     /// Sum over all collections since the store was opened.
     #[must_use]
     pub fn collected(&self) -> Collected {
-        self.shared.collecting.done.lock().clone()
+        *self.shared.collecting.done.lock()
     }
 }
