@@ -21,5 +21,6 @@ pub use error::StoreError;
 pub use options::Options;
 pub use store::{
     Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, GcRun, NewStore,
-    Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines, verify_segment,
+    Receiver, Resolver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines,
+    verify_segment,
 };

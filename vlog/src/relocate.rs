@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kv_vfs::Vfs;
 
 use crate::error::VlogError;
+use crate::files::Location;
 use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES};
 use crate::header::SegmentIdentity;
 use crate::log::Vlog;
@@ -15,7 +16,7 @@ use crate::record::OpHeader;
 use crate::recover::{SegmentInput, SegmentKind};
 use crate::remap::Moved;
 use crate::state::Shared;
-use crate::types::ValueRecord;
+use crate::types::{Pointer, ValueRecord};
 
 /// Read at once where the values asked for stand close together.
 const WINDOW_BYTES: u64 = 64 << 10;
@@ -127,10 +128,19 @@ impl Vlog {
         self.shared.files.remove_place(segment, file);
     }
 
-    /// Whether the segment's values lie in the file of another segment.
-    #[must_use]
-    pub fn is_moved(&self, segment: u64) -> bool {
-        self.shared.files.location(segment, 0).is_some_and(|place| place.moved)
+    /// The pointer to the same value in the segment whose file holds it now, if that file will do; else the pointer
+    /// itself.
+    pub fn resolve(&self, pointer: Pointer, will_do: impl Fn(u64) -> bool) -> Result<Pointer, VlogError> {
+        let files = &self.shared.files;
+        let Some(Location { file, moved: true }) = files.location(pointer.segment, 0) else {
+            return Ok(pointer);
+        };
+        let SegmentIdentity { segment, file: number, .. } = *file.identity();
+        if !will_do(number) {
+            return Ok(pointer);
+        }
+        let offset = file.moved(pointer.segment, pointer.offset, files.pages())?;
+        Ok(offset.map_or(pointer, |offset| Pointer { segment, offset, ..pointer }))
     }
 }
 

@@ -92,8 +92,9 @@ impl Store {
         // The view first: a segment that is there then is not removed before this ends.
         let _view = core.view();
         let state = changes.state();
-        if !state.segments.contains_key(&segment.segment) {
-            return Ok(Verified::default()); // dropped since it was listed
+        // Dropped since it was listed, or read with the file that its values are in.
+        if state.segments.get(&segment.segment).is_none_or(|now| now.remapped) {
+            return Ok(Verified::default());
         }
         let input = segment_input(&core.dir, &state, segment);
         match log.written(segment.segment) {

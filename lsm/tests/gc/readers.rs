@@ -1,5 +1,6 @@
 //! Readers that are older than a collection, and what else changes meanwhile.
 
+use kv_lsm::key::Slot;
 use kv_lsm::{ScanRange, StoreError};
 use kv_manifest::names;
 
@@ -108,4 +109,47 @@ fn damage_ends_a_collection_and_nothing_else() {
     node.write(1, &[change(151)]).unwrap();
     let others: Vec<u64> = complete(&node.store).into_iter().filter(|file| *file != victim).collect();
     node.store.collect(&others).unwrap();
+}
+
+/// What a compaction does with the pointers that pass through it: they lead to where the values are now, and that does
+/// not change until it is recorded.
+#[test]
+fn pointers_are_rewritten_to_where_values_are() {
+    let (_disk, world) = memory();
+    let node = world.open().unwrap();
+    node.script(1, 150);
+    settle(&node).unwrap();
+    world.pass();
+    let pointers = |node: &Node| -> Vec<_> {
+        let items = node.store.scan(ScanRange::default()).unwrap().map(Result::unwrap);
+        let pointer = |item: kv_lsm::ScanItem| match item.slot {
+            Slot::Pointer(at) => Some((item.key, item.revision, at)),
+            _ => None,
+        };
+        items.filter_map(pointer).collect()
+    };
+    let before = pointers(&node);
+    let early = node.store.resolver();
+    assert!(before.iter().all(|(_, _, at)| early.resolve(at).unwrap() == *at), "nothing has moved");
+    node.store.collect(&complete(&node.store)).unwrap();
+    let output = complete(&node.store);
+    let resolver = node.store.resolver();
+    let mut moved = 0;
+    for (key, seq, at) in pointers(&node) {
+        let to = resolver.resolve(&at).unwrap();
+        moved += u64::from(to != at);
+        assert_eq!(resolver.resolve(&to).unwrap(), to, "and no further");
+        let read = |at| node.store.value(&key, seq, &Slot::Pointer(at), None).unwrap();
+        assert_eq!(read(to), read(at));
+    }
+    // Besides these there are versions that are not the newest of their keys.
+    assert!(moved > 20 && moved <= node.store.collected().values, "{moved}");
+    // One that is under way keeps the file; the next ones leave it alone.
+    let error = node.store.collect(&output).unwrap_err();
+    assert!(error.to_string().contains("rewrite pointers"), "{error}");
+    drop((early, resolver));
+    let later = node.store.resolver();
+    assert!(pointers(&node).iter().all(|(_, _, at)| later.resolve(at).unwrap() == *at));
+    node.store.collect(&output).unwrap();
+    assert_eq!(node.contents(), model(150));
 }

@@ -117,7 +117,9 @@ impl Collection {
     pub(super) fn begin(shared: &Arc<Shared>, files: &[u64]) -> Result<Self, StoreError> {
         shared.check()?;
         let files: BTreeSet<u64> = files.iter().copied().collect();
-        let claim = shared.collecting.claim(&files)?;
+        let is_target = |file: &u64| shared.changes.with_state(|state| state.segments_in(*file).count() > 1);
+        let targets = files.iter().copied().filter(is_target).collect();
+        let claim = shared.collecting.claims.claim(files.clone(), &targets)?;
         // What the tables are and where segments are, at one moment; and what is there then stays readable.
         let (view, found) = {
             let _structure = shared.structure.lock();

@@ -33,7 +33,7 @@ impl Watched {
 
 impl Collecting {
     fn obstacle(&self, file: u64) -> Option<Obstacle> {
-        if self.claimed.lock().contains(&file) {
+        if self.claims.is_claimed(file) {
             return Some(Obstacle::Claimed);
         }
         self.damaged.lock().get(&file).cloned().map(Obstacle::Damaged)

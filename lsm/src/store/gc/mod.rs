@@ -6,6 +6,7 @@
 //!       -> still so? -> one change-set -> memory -> the old files go when nobody reads them
 //! ```
 
+mod claims;
 mod collection;
 mod decision;
 mod marks;
@@ -13,10 +14,12 @@ mod output;
 mod run;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use claims::Resolver;
+use claims::{Claim, Claims};
 pub use collection::{Collected, Collection};
 use decision::Watched;
 use parking_lot::Mutex;
@@ -29,8 +32,7 @@ use crate::error::StoreError;
 /// What collections share.
 #[derive(Debug, Default)]
 pub(crate) struct Collecting {
-    /// Files that are being collected.
-    claimed: Mutex<BTreeSet<u64>>,
+    claims: Arc<Claims>,
     /// Files that could not be read, and why.
     damaged: Mutex<BTreeMap<u64, String>>,
     watched: Mutex<Watched>,
@@ -40,29 +42,6 @@ pub(crate) struct Collecting {
     last_error: Mutex<Option<String>>,
     /// Sum over the collections that were done.
     done: Mutex<Collected>,
-}
-
-/// Files that one collection has for itself.
-struct Claim {
-    collecting: Arc<Collecting>,
-    files: BTreeSet<u64>,
-}
-
-impl Collecting {
-    fn claim(self: &Arc<Self>, files: &BTreeSet<u64>) -> Result<Claim, StoreError> {
-        let mut claimed = self.claimed.lock();
-        if let Some(file) = claimed.intersection(files).next() {
-            return Err(StoreError::Cancelled(format!("file {file} is being collected already")));
-        }
-        claimed.extend(files);
-        Ok(Claim { collecting: self.clone(), files: files.clone() })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.collecting.claimed.lock().retain(|file| !self.files.contains(file));
-    }
 }
 
 impl Store {
