@@ -78,6 +78,8 @@ impl Db {
             }
             Err(LockError::Io(error)) => return Err(error.into()),
         };
+        // Nobody else reads this log.
+        let options = Options { log_kept_bytes: options.log_kept_bytes.or(Some(0)), ..options };
         let store = Store::open(environment, dir, options, Some(new_store(environment)))?;
         // Alone, what is in the log is committed: whatever was not acknowledged is there whole or not.
         for entry in store.take_uncommitted() {

@@ -37,6 +37,9 @@ pub enum StoreError {
         /// The last entry that is in tables.
         flushed: Option<u64>,
     },
+    /// A collection was given up; everything is as before.
+    #[error("not collected: {0}")]
+    Cancelled(String),
     /// An earlier write or sync failed; nothing is acknowledged any more. Open the directory again.
     #[error("stopped after a failed write: {why}")]
     Poisoned {
@@ -62,6 +65,7 @@ impl StoreError {
             StoreError::Invalid(_)
             | StoreError::Received(_)
             | StoreError::NotFlushed { .. }
+            | StoreError::Cancelled(_)
             | StoreError::Poisoned { .. }
             | StoreError::Io(_) => false,
         }

@@ -7,6 +7,7 @@ pub mod compaction;
 pub mod cursor;
 mod db;
 mod error;
+pub mod gc;
 pub mod key;
 pub mod memtable;
 pub mod merge;
@@ -21,7 +22,8 @@ pub use error::StoreError;
 pub use kv_vlog::Expect;
 pub use options::Options;
 pub use store::{
-    Applied, Bookmark, CompactionStats, Environment, Export, ExportRecord, ExportValue, Found, Iter,
-    IterOptions, LevelStats, NewStore, RangeSize, Receiver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot,
-    StallStats, Stats, Store, Verification, segment_lines, verify_segment,
+    Applied, Bookmark, Collected, Collection, CompactionStats, Environment, Export, ExportRecord,
+    ExportValue, Found, GcRun, Iter, IterOptions, LevelStats, NewStore, RangeSize, Receiver, Resolver, Scan,
+    ScanItem, ScanRange, SegmentLine, Snapshot, StallStats, Stats, Store, Verification, segment_lines,
+    verify_segment,
 };

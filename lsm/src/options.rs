@@ -6,6 +6,7 @@ use std::time::Duration;
 use kv_vlog::{Compression, OnFatal};
 
 use crate::compaction::{Limits, PickOptions};
+use crate::gc::GcOptions;
 
 /// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
 #[derive(Clone)]
@@ -19,6 +20,11 @@ pub struct Options {
     pub separate_bytes_min: u64,
     /// Whether and when values are compressed.
     pub compression: Compression,
+    /// When values that nobody can read any more are given up.
+    pub gc: GcOptions,
+    /// Bytes of log that are kept, where the store is to purge by itself what is in tables; `None`: whoever
+    /// drives the store purges. Default `None`; 0 for a [`Db`](crate::Db), whose log nobody reads.
+    pub log_kept_bytes: Option<u64>,
     /// A memtable is flushed at this many bytes. Bounds memory. Default 64 MiB.
     pub memtable_bytes_max: u64,
     /// ... or at this many entries. Bounds the time of recovery. Default 1,000,000.
@@ -89,6 +95,8 @@ impl Default for Options {
             on_fatal: Arc::new(|_| {}),
             separate_bytes_min: 1 << 10,
             compression: Compression::default(),
+            gc: GcOptions::default(),
+            log_kept_bytes: None,
             memtable_bytes_max: 64 * MIB,
             memtable_entries_max: 1_000_000,
             log_flush_bytes_max: 128 * MIB,
@@ -160,7 +168,7 @@ impl Options {
         if !(0.000_001..=0.5).contains(&self.filter_false_positive) {
             return Err("filter_false_positive must lie between 0.000001 and 0.5".into());
         }
-        Ok(())
+        self.gc.validate()
     }
 
     /// When to compact.

@@ -124,16 +124,16 @@ pub enum Edit {
         /// What it holds.
         info: SealedInfo,
     },
-    /// Value GC: the segment's live values are in another file now. Several segments may be remapped to
-    /// one file, all of them in one change-set.
+    /// Value GC: the segment's live values are in another file now, that of a segment of values which the same
+    /// change-set adds before. Several segments may be remapped to one file, all of them in that change-set.
     RemapSegment {
         /// The segment, sealed.
         segment: u64,
-        /// The file that holds its live values and the table from old offsets to new ones.
+        /// The file that holds its live values and, in its footer, the table from old offsets to new ones.
         file: u64,
     },
     /// A segment of values alone is there, complete: no log entry is in it, and nothing is appended to it.
-    /// Recorded with the tables that point to it, since nothing else leads to its values.
+    /// Recorded with what leads to its values: the tables that point to it, or the segments remapped to it.
     AddValueSegment {
         /// The logical segment, which pointers name.
         segment: u64,
@@ -152,7 +152,7 @@ pub enum Edit {
     },
     /// The segment is no longer part of the data; its file may go once nobody reads it.
     DropSegment {
-        /// The segment, sealed and pointed to by no table.
+        /// The segment, sealed and pointed to by no table. No other one is left in its file, if it is its own.
         segment: u64,
     },
     /// Everything up to here is in tables.

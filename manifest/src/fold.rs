@@ -228,19 +228,25 @@ impl<'a> Fold<'a> {
     fn at_the_end(&self) -> Result<(), InvalidEdit> {
         self.tables.iter().filter_map(|id| self.state.tables.get(id)).try_for_each(|t| self.fits(t))?;
         self.segments.iter().try_for_each(|segment| self.stands(*segment))?;
-        if let Some(segment) = self.state.replay_from {
-            match self.state.segments.get(&segment).map(|found| found.kind) {
-                Some(SegmentKind::Log) => {}
-                Some(SegmentKind::Values) => return Err(InvalidEdit::ReplayOfValues { segment }),
-                None => return Err(InvalidEdit::UnknownSegment { segment }),
-            }
-        }
+        // Who is in a file changes only where somebody came or left.
+        self.used.union(&self.left).try_for_each(|file| self.shared_rightly(*file))?;
+        self.replays()?;
         let floor = self.state.purge_floor.map_or(0, |position| position.index);
         let flushed = self.state.flushed.map_or(0, |position| position.index);
         if floor > flushed {
             return Err(InvalidEdit::PurgeAboveFlushed { floor, flushed });
         }
         Ok(())
+    }
+
+    fn replays(&self) -> Result<(), InvalidEdit> {
+        let Some(segment) = self.state.replay_from else { return Ok(()) };
+        match self.state.segments.get(&segment) {
+            Some(found) if found.kind == SegmentKind::Values => Err(InvalidEdit::ReplayOfValues { segment }),
+            Some(found) if found.remapped => Err(InvalidEdit::ReplayOfRemapped { segment, file: found.file }),
+            Some(_) => Ok(()),
+            None => Err(InvalidEdit::UnknownSegment { segment }),
+        }
     }
 
     /// The table overlaps no other of its level and points to known segments.
@@ -264,7 +270,22 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// The segment is gone and missed by no table, or shares its file rightly.
+    /// The file belongs to one segment at most; others are in it only if that is one of values.
+    fn shared_rightly(&self, file: u64) -> Result<(), InvalidEdit> {
+        let mut owners = self.state.segments_in(file).filter(|segment| !segment.remapped);
+        let owner = owners.next();
+        if owners.next().is_some() {
+            return Err(InvalidEdit::FileInUse { file });
+        }
+        match self.state.segments_in(file).find(|segment| segment.remapped) {
+            Some(moved) if owner.is_none_or(|owner| owner.kind != SegmentKind::Values) => {
+                Err(InvalidEdit::NoOwner { segment: moved.segment, file })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The segment is gone and missed by no table, or not ahead of its time.
     fn stands(&self, id: u64) -> Result<(), InvalidEdit> {
         let Some(segment) = self.state.segments.get(&id) else {
             return match self.state.index.pointing(id) {
@@ -272,11 +293,6 @@ impl<'a> Fold<'a> {
                 tables => Err(InvalidEdit::PointedTo { segment: id, tables }),
             };
         };
-        // A file shared since before this change-set was found right then; a segment that came to share
-        // one now was touched now, and so passes here.
-        if !segment.remapped && self.state.index.users(segment.file) > 1 {
-            return Err(InvalidEdit::FileInUse { file: segment.file });
-        }
         if segment.epoch > self.state.epoch {
             let (epoch, last) = (segment.epoch, self.state.epoch);
             return Err(InvalidEdit::EpochAhead { segment: id, epoch, last });

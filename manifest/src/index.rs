@@ -13,6 +13,8 @@ pub(crate) struct Index {
     order: BTreeSet<(u8, Vec<u8>, u64)>,
     /// How many tables and segments use a file number.
     files: BTreeMap<u64, u64>,
+    /// Which segments have their values in a file.
+    residents: BTreeMap<u64, BTreeSet<u64>>,
     /// How many tables point to a segment.
     pointing: BTreeMap<u64, u64>,
 }
@@ -46,6 +48,30 @@ impl Index {
 
     pub(crate) fn remove_file(&mut self, file: u64) {
         decrement(&mut self.files, file);
+    }
+
+    pub(crate) fn add_resident(&mut self, file: u64, segment: u64) {
+        self.add_file(file);
+        self.residents.entry(file).or_default().insert(segment);
+    }
+
+    /// Takes out what `add_resident` put in. Where the segment has a place now is the caller's to say anew.
+    pub(crate) fn remove_resident(&mut self, file: u64, segment: u64, is_still_there: bool) {
+        self.remove_file(file);
+        if is_still_there {
+            return;
+        }
+        if let Some(segments) = self.residents.get_mut(&file) {
+            segments.remove(&segment);
+            if segments.is_empty() {
+                self.residents.remove(&file);
+            }
+        }
+    }
+
+    /// The segments that have their values in the file, ascending.
+    pub(crate) fn residents(&self, file: u64) -> impl Iterator<Item = u64> + '_ {
+        self.residents.get(&file).into_iter().flatten().copied()
     }
 
     /// How many tables and segments use the file number.

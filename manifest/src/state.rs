@@ -32,8 +32,8 @@ pub struct SegmentState {
     /// What it holds, once nothing is appended to it. Speaks of the file it was sealed in, also when it
     /// was remapped since.
     pub sealed: Option<SealedInfo>,
-    /// Whether `file` is the output of value GC instead of the file it was sealed in. Invariant: only a
-    /// remapped segment shares its file, and only with other remapped ones.
+    /// Whether its values lie in the file of another segment, one of values, where value GC has moved them.
+    /// Invariant: only such segments share a file, and its owner is there as long as one of them is.
     pub remapped: bool,
 }
 
@@ -44,9 +44,9 @@ pub struct SegmentState {
 /// Invariants, held by `apply` refusing what would break them:
 /// 1. No two tables of one level overlap, level 0 excepted.
 /// 2. Every table points to known segments only; so no segment goes that a table still points to.
-/// 3. Every file number in use is below `next_file`, and belongs to one table, to one segment, or to
-///    segments that were remapped to it together.
-/// 4. `replay_from` is a known segment of the log; `purge_floor` is not above `flushed`. Neither they, `flushed`,
+/// 3. Every file number in use is below `next_file`, and belongs to one table, or to one segment, its owner.
+///    In the file of a segment of values may be the values of others, which were remapped to it.
+/// 4. `replay_from` is a known segment of the log in its own file; `purge_floor` is not above `flushed`. Neither they, `flushed`,
 ///    `next_file` nor `epoch` ever go back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -88,6 +88,17 @@ impl State {
         self.index.pointing(segment)
     }
 
+    /// The segments that have their values in a file, its owner among them; ascending.
+    pub fn segments_in(&self, file: u64) -> impl Iterator<Item = &SegmentState> {
+        self.index.residents(file).filter_map(|segment| self.segments.get(&segment))
+    }
+
+    /// The segment that a file was made for: what its header says.
+    #[must_use]
+    pub fn owner_of(&self, file: u64) -> Option<&SegmentState> {
+        self.segments_in(file).find(|segment| !segment.remapped)
+    }
+
     /// Puts a table in or takes it out, and says what was there.
     pub(crate) fn put_table(&mut self, id: u64, table: Option<TableMeta>) -> Option<TableMeta> {
         if let Some(table) = &table {
@@ -106,14 +117,15 @@ impl State {
     /// Puts a segment in or takes it out, and says what was there.
     pub(crate) fn put_segment(&mut self, id: u64, segment: Option<SegmentState>) -> Option<SegmentState> {
         if let Some(segment) = &segment {
-            self.index.add_file(segment.file);
+            self.index.add_resident(segment.file, id);
         }
         let before = match segment {
             Some(segment) => self.segments.insert(id, segment),
             None => self.segments.remove(&id),
         };
         if let Some(before) = &before {
-            self.index.remove_file(before.file);
+            let is_still_there = self.segments.get(&id).is_some_and(|now| now.file == before.file);
+            self.index.remove_resident(before.file, id, is_still_there);
         }
         before
     }
@@ -145,6 +157,10 @@ pub enum InvalidEdit {
     UnknownSegment { segment: u64 },
     #[error("segment {segment} is replayed from, but holds no log")]
     ReplayOfValues { segment: u64 },
+    #[error("segment {segment} is replayed from, but its values were moved to file {file}")]
+    ReplayOfRemapped { segment: u64, file: u64 },
+    #[error("the values of segment {segment} are in file {file}, which belongs to no segment of values")]
+    NoOwner { segment: u64, file: u64 },
     #[error("segment {segment} is sealed a second time")]
     SealedSegment { segment: u64 },
     #[error("segment {segment} is remapped or dropped, but not sealed")]

@@ -34,7 +34,7 @@ pub mod kind {
     pub const VOTE: u8 = 2;
     /// Entries after an index are void.
     pub const TRUNCATE: u8 = 3;
-    /// Index of a sealed segment; alone in the last group.
+    /// Index of a sealed segment, or remap of one that value GC has written; alone in the last group.
     pub const FOOTER: u8 = 4;
     /// Value records without entries; what value segments hold.
     pub const VALUES: u8 = 5;
@@ -64,6 +64,9 @@ pub mod op {
 
 /// Entries whose offsets share a page of the footer, and a checksum.
 pub const FOOTER_PAGE_ENTRIES: usize = 1024;
+
+/// Values whose places share a page of a remap, and a checksum.
+pub const REMAP_PAGE_ENTRIES: usize = 512;
 
 /// Rounds up to whole blocks.
 #[must_use]

@@ -18,6 +18,7 @@
 
 mod error;
 mod field;
+mod files;
 mod footer;
 pub mod format;
 mod group;
@@ -29,6 +30,8 @@ mod lookup;
 mod read;
 mod record;
 mod recover;
+mod relocate;
+mod remap;
 mod scan;
 mod state;
 mod tail;
@@ -49,13 +52,15 @@ mod tests;
 mod values_tests;
 
 pub use error::VlogError;
+pub use files::SegmentFiles;
 pub use footer::SegmentSummary;
 pub use group::GroupHeader;
 pub use header::{LogEnd, SegmentHeader, SegmentIdentity};
 pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
 pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
-pub use read::SegmentFiles;
 pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, SegmentKind, ledger_number, recover};
+pub use relocate::{ValueFile, ValueHead, ValueReader, read_moves};
+pub use remap::Moved;
 pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};

@@ -10,13 +10,14 @@ use kv_vfs::{Clock, Executor, Gate, IoMode, Vfs, Wake, planted};
 use parking_lot::Mutex;
 
 use crate::error::VlogError;
+use crate::files::SegmentFiles;
 use crate::format::{
     GROUP_BYTES_MAX, GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up,
 };
 use crate::header::SegmentIdentity;
 use crate::index::Place;
 use crate::ledger::Ledger;
-use crate::read::{SegmentFile, SegmentFiles};
+use crate::read::SegmentFile;
 use crate::record::entry_bytes;
 use crate::recover::{Recovered, SegmentInput, SegmentKind};
 use crate::state::{Closing, Draft, Inner, Pending, Shared};
@@ -311,7 +312,7 @@ impl Vlog {
         segment.min(self.shared.files.newest())
     }
 
-    /// Up to where a segment is written, in bytes; `None`: no such segment.
+    /// Up to where a segment is written, in bytes; `None`: no such segment, or its values were moved elsewhere.
     #[must_use]
     pub fn written(&self, segment: u64) -> Option<u64> {
         self.shared.files.get(segment).map(|file| file.written())

@@ -146,7 +146,10 @@ impl Vlog {
     pub fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<StoredValue, VlogError> {
         match self.unwritten(pointer, key, seq)? {
             Some(value) => Ok(value),
-            None => self.file(pointer.segment)?.value(pointer, key, seq),
+            None => {
+                let (file, at) = self.shared.files.locate(pointer)?;
+                file.value(at, key, seq)
+            }
         }
     }
 
@@ -158,11 +161,11 @@ impl Vlog {
         seq: u64,
         range: Range<u64>,
     ) -> Result<Bytes, VlogError> {
-        let file = self.file(pointer.segment);
-        if self.unwritten(pointer, key, seq)?.is_none()
-            && let Some(part) = file?.value_range(pointer, key, seq, range.clone())?
-        {
-            return Ok(part);
+        if self.unwritten(pointer, key, seq)?.is_none() {
+            let (file, at) = self.shared.files.locate(pointer)?;
+            if let Some(part) = file.value_range(at, key, seq, range.clone())? {
+                return Ok(part);
+            }
         }
         let whole = self.decoded(pointer, key, seq)?;
         let end = (range.end as usize).min(whole.len());
@@ -181,8 +184,11 @@ impl Vlog {
     /// A value that is applied but not yet written: only in memory.
     fn unwritten(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<Option<StoredValue>, VlogError> {
         let end = u64::from(pointer.offset) + u64::from(pointer.length);
-        let written = |file: Option<Arc<SegmentFile>>| file.is_some_and(|file| end <= file.written());
-        if written(self.shared.files.get(pointer.segment)) {
+        let written = || {
+            let place = self.shared.files.location(pointer.segment, 0);
+            place.is_some_and(|place| place.moved || end <= place.file.written())
+        };
+        if written() {
             return Ok(None);
         }
         let found = self.shared.inner.lock().tail.find(pointer);
@@ -191,7 +197,7 @@ impl Vlog {
                 return Ok(Some(value));
             }
             // Written and let go between the two looks.
-            None if written(self.shared.files.get(pointer.segment)) => return Ok(None),
+            None if written() => return Ok(None),
             None => "a pointer names bytes beyond the segment's end",
             Some(_) => "misdirected read: the record holds another key or version",
         };

@@ -1,13 +1,11 @@
 //! Reading entries and values back from segment files. Everything is verified on every read.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use kv_vfs::{File, IoMode, Vfs, planted};
-use parking_lot::RwLock;
 
 use crate::error::VlogError;
 use crate::footer::FooterHead;
@@ -15,8 +13,8 @@ use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES, SE
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, OpHeader, Parsed};
-use crate::recover::{Recovered, SegmentKind};
-use crate::types::{Entry, Op, OpValue, Pointer};
+use crate::remap::{self, Moved, PageCache, Remap};
+use crate::types::{Entry, Op, OpValue, Pointer, ValueRecord};
 use crate::value::{Codec, StoredValue, chunk_head_len, parse_chunks, value_crc};
 
 /// Read first when the length of a record is not known: most small entries are whole in it.
@@ -33,6 +31,16 @@ pub(crate) struct SegmentFile {
     identity: SegmentIdentity,
     /// Whether its header was seen to say so.
     identified: AtomicBool,
+    /// Where values of other segments lie in it, once that was asked.
+    remap: OnceLock<FooterRemap>,
+}
+
+#[derive(Debug)]
+struct FooterRemap {
+    /// Where the footer's body begins, and how long it is.
+    body_at: u64,
+    body_bytes: usize,
+    head: Remap,
 }
 
 impl SegmentFile {
@@ -44,7 +52,11 @@ impl SegmentFile {
     ) -> Result<Arc<Self>, VlogError> {
         let file = vfs.open_read(&path, IoMode::Buffered)?;
         let (written, identified) = (AtomicU64::new(written), AtomicBool::new(false));
-        Ok(Arc::new(Self { path, file, written, identity, identified }))
+        Ok(Arc::new(Self { path, file, written, identity, identified, remap: OnceLock::new() }))
+    }
+
+    pub(crate) fn identity(&self) -> &SegmentIdentity {
+        &self.identity
     }
 
     pub(crate) fn written(&self) -> u64 {
@@ -55,7 +67,7 @@ impl SegmentFile {
         self.written.store(to, Ordering::Release);
     }
 
-    fn read(&self, offset: u64, len: usize) -> Result<Bytes, VlogError> {
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Result<Bytes, VlogError> {
         self.identify()?;
         self.read_any(offset, len)
     }
@@ -121,6 +133,70 @@ impl SegmentFile {
         }
     }
 
+    /// The value record that begins here and is this long, whoever's it is.
+    pub(crate) fn record(&self, offset: u32, length: u32) -> Result<ValueRecord, VlogError> {
+        let at = u64::from(offset);
+        let bytes = self.read(at, length as usize)?;
+        let (header, op) = record::parse_op(&bytes).map_err(|why| self.corruption(at, why))?;
+        match op {
+            Op::Put { key, value: OpValue::Full(value) } if header.record_bytes() == u64::from(length) => {
+                Ok(ValueRecord { offset, length, seq: header.seq, key, value })
+            }
+            _ => Err(self.corruption(at, "a value of another length, or none, is where one was")),
+        }
+    }
+
+    /// Where in this file the value of another segment lies, by the remap in its footer.
+    pub(crate) fn moved(&self, segment: u64, from: u32, pages: &PageCache) -> Result<Option<u32>, VlogError> {
+        let FooterRemap { body_at, head, .. } = self.remap()?;
+        let Some(place) = head.page(segment, from) else { return Ok(None) };
+        let at = body_at + place.at as u64;
+        let entries = match pages.get(self.identity.file, at) {
+            Some(entries) => entries,
+            None => {
+                let entries = remap::entries_of(&self.read(at, place.bytes)?);
+                let entries = entries.map_err(|why| self.corruption(at, why))?;
+                pages.put(self.identity.file, at, entries.clone());
+                entries
+            }
+        };
+        Ok(remap::find(&entries, from))
+    }
+
+    /// All of its remap.
+    pub(crate) fn moves(&self) -> Result<Vec<Moved>, VlogError> {
+        let FooterRemap { body_at, body_bytes, .. } = self.remap()?;
+        let body = self.read(*body_at, *body_bytes)?;
+        remap::decode_all(&body).map_err(|why| self.corruption(*body_at, why))
+    }
+
+    fn remap(&self) -> Result<&FooterRemap, VlogError> {
+        match self.remap.get() {
+            Some(remap) => Ok(remap),
+            // Two who read it at once have read the same.
+            None => self.read_remap().map(|remap| self.remap.get_or_init(|| remap)),
+        }
+    }
+
+    fn read_remap(&self) -> Result<FooterRemap, VlogError> {
+        let end = self.written();
+        let bad = |why: &str| self.corruption(end, format!("footer: {why}"));
+        let group = GroupHeader::decode(&self.read(end, GROUP_HEADER_BYTES as usize)?).map_err(bad)?;
+        let ours = &self.identity;
+        if (group.segment, group.generation, group.epoch) != (ours.segment, ours.generation, ours.epoch) {
+            return Err(bad("it belongs to an earlier use of the file"));
+        }
+        let before = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
+        let body_at = end + u64::from(before);
+        let body_bytes = group.used.saturating_sub(before) as usize;
+        let head_bytes = remap::head_bytes(&self.read(body_at, remap::FIXED)?).unwrap_or_default();
+        if head_bytes > body_bytes {
+            return Err(bad("the head of the remap is longer than the remap"));
+        }
+        let head = Remap::decode(&self.read(body_at, head_bytes)?, body_bytes).map_err(bad)?;
+        Ok(FooterRemap { body_at, body_bytes, head })
+    }
+
     /// `length` bytes of a chunked value from `offset` on: only the chunks they touch are read. `None`
     /// where the value is not chunked.
     pub(crate) fn value_range(
@@ -183,62 +259,5 @@ impl SegmentFile {
         }
         let (page_at, page_len) = head.page(n);
         FooterHead::offset_in(&self.read(body_at + page_at as u64, page_len)?, n).map_err(bad)
-    }
-}
-
-/// The files of all segments, by logical segment. A reader that only looks has nothing else.
-#[derive(Debug, Default)]
-pub struct SegmentFiles {
-    files: RwLock<BTreeMap<u64, Arc<SegmentFile>>>,
-    /// The newest segment of the log; 0: none.
-    newest: AtomicU64,
-}
-
-impl SegmentFiles {
-    /// The segments that recovery found, each up to its end.
-    pub fn open(vfs: &dyn Vfs, recovered: &Recovered) -> Result<Self, VlogError> {
-        let files = Self::default();
-        for segment in &recovered.segments {
-            if let Some(summary) = recovered.summary_of(segment) {
-                let file = SegmentFile::open(vfs, segment.path.clone(), segment.identity, summary.end)?;
-                files.insert(segment.identity.segment, file, segment.kind);
-            }
-        }
-        Ok(files)
-    }
-
-    /// The value that a pointer names, uncompressed; fails unless the record holds this key and version.
-    pub fn value(&self, pointer: Pointer, key: &[u8], seq: u64) -> Result<Bytes, VlogError> {
-        let file = self.expect(pointer.segment)?;
-        let value = file.value(pointer, key, seq)?;
-        value.decode().map_err(|why| file.corruption(u64::from(pointer.offset), why))
-    }
-
-    pub(crate) fn expect(&self, segment: u64) -> Result<Arc<SegmentFile>, VlogError> {
-        self.get(segment).ok_or_else(|| VlogError::Corruption {
-            file: format!("segment {segment}"),
-            offset: 0,
-            why: "a pointer names this segment, but there is none".into(),
-        })
-    }
-
-    pub(crate) fn insert(&self, segment: u64, file: Arc<SegmentFile>, kind: SegmentKind) {
-        self.files.write().insert(segment, file);
-        if kind == SegmentKind::Log {
-            self.newest.fetch_max(segment, Ordering::AcqRel);
-        }
-    }
-
-    pub(crate) fn remove(&self, segment: u64) {
-        self.files.write().remove(&segment);
-    }
-
-    pub(crate) fn get(&self, segment: u64) -> Option<Arc<SegmentFile>> {
-        self.files.read().get(&segment).cloned()
-    }
-
-    /// The newest segment of the log that is recorded; 0: none.
-    pub(crate) fn newest(&self) -> u64 {
-        self.newest.load(Ordering::Acquire)
     }
 }

@@ -27,6 +27,12 @@ pub enum SegmentKind {
     Log,
     /// Values alone ([`crate::ValueSegmentWriter`]): complete, and not read by recovery.
     Values,
+    /// Whatever it was: its values lie in the file of another segment, one of values, and nothing else is left of
+    /// it. Path and identity say nothing.
+    Moved {
+        /// That segment.
+        into: u64,
+    },
 }
 
 /// A segment the owner knows of.

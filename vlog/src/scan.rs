@@ -13,6 +13,7 @@ use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, Parsed};
 use crate::recover::{SegmentInput, SegmentKind};
+use crate::remap;
 use crate::types::{Entry, ValueRecord, Vote};
 
 /// Bytes read ahead. Bounds the memory of a scan, together with the largest group.
@@ -159,6 +160,24 @@ impl SegmentScanner {
         tally: &Tally,
         summary: &SegmentSummary,
     ) -> Result<Result<u64, String>, VlogError> {
+        let footer = self.footer()?;
+        Ok(footer.and_then(|(body, length)| tally.check(&body, summary).map(|()| length)))
+    }
+
+    /// Reads the remap that may stand where the scan of a segment of values has ended; returns its length.
+    fn verify_remap(&mut self) -> Result<Result<u64, String>, VlogError> {
+        if self.file.len()? <= self.at {
+            return Ok(Ok(0));
+        }
+        let checked = |(body, length)| match remap::decode_all(&body) {
+            Ok(_) => Ok(length),
+            Err(why) => Err(why.to_string()),
+        };
+        Ok(self.footer()?.and_then(checked))
+    }
+
+    /// The body of the footer, whose group begins where the scan has ended, and the length of the group.
+    fn footer(&mut self) -> Result<Result<(Bytes, u64), String>, VlogError> {
         self.end = self.file.len()?;
         let found = match self.next_group()? {
             Ok(found) => found,
@@ -170,7 +189,7 @@ impl SegmentScanner {
         };
         let (at, len) = (start + RECORD_HEADER_BYTES, length.saturating_sub(RECORD_HEADER_BYTES));
         let body = self.bytes(u64::from(at), len as usize)?.unwrap_or_default();
-        Ok(tally.check(body, summary).map(|()| u64::from(found.header.length)))
+        Ok(Ok((Bytes::copy_from_slice(body), u64::from(found.header.length))))
     }
 
     fn is_ours(&self, header: &GroupHeader) -> bool {
@@ -305,7 +324,8 @@ pub fn walk_segment(
     Ok(verified)
 }
 
-/// A segment of values has no footer: its owner recorded how much of what it holds.
+/// A segment of values has a footer only where values of other segments are in it. Its owner recorded how much of what
+/// it holds.
 fn walk_values(
     scanner: &mut SegmentScanner,
     segment: &SegmentInput,
@@ -313,7 +333,7 @@ fn walk_values(
 ) -> Result<Verified, VlogError> {
     let known = segment.sealed.clone().unwrap_or_default();
     let (mut values, mut value_bytes, mut stranger) = (0, 0, None);
-    let verified = verify_groups(scanner, &segment.path, Some(known.end), &mut |found| {
+    let mut verified = verify_groups(scanner, &segment.path, Some(known.end), &mut |found| {
         for (offset, _, record) in &found.records {
             match record {
                 Record::Values(records) => {
@@ -332,6 +352,9 @@ fn walk_values(
     if (values, value_bytes) != (known.values, known.value_bytes) {
         return bad(known.end, "it does not hold the values that the manifest says");
     }
+    verified.bytes += scanner
+        .verify_remap()?
+        .map_err(|why| VlogError::corruption(&segment.path, known.end, format!("footer: {why}")))?;
     Ok(verified)
 }
 

@@ -8,12 +8,13 @@ use kv_vfs::Gate;
 use parking_lot::Mutex;
 
 use crate::error::VlogError;
+use crate::files::SegmentFiles;
 use crate::footer::SegmentSummary;
 use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::header::LogEnd;
 use crate::index::{LogIndex, Place};
 use crate::log::{Callback, VlogOptions};
-use crate::read::{SegmentFile, SegmentFiles};
+use crate::read::SegmentFile;
 use crate::record::entry_bytes;
 use crate::recover::SegmentKind;
 use crate::tail::{Cached, TailCache};

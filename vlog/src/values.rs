@@ -2,13 +2,13 @@
 //!
 //! They have the header and the groups of other segments, but hold no part of the log: each group is one
 //! record of whole value records, which pointers name as they name those inside entries. Nothing in them
-//! counts before the owner has recorded the segment, so they are synced once, at their end, and have no
-//! footer.
+//! counts before the owner has recorded the segment, so they are synced once, at their end. One that value GC
+//! writes has a footer: where in it the values are that pointers into other segments name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kv_vfs::{AlignedBuf, File, IoMode, Vfs};
+use kv_vfs::{AlignedBuf, File, IoMode, Vfs, planted};
 
 use crate::error::{VlogError, file_name};
 use crate::footer::SegmentSummary;
@@ -19,6 +19,7 @@ use crate::format::{
 use crate::group::GroupHeader;
 use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
 use crate::record;
+use crate::remap::{self, Moved};
 use crate::types::Pointer;
 use crate::value::StoredValue;
 
@@ -134,14 +135,44 @@ impl ValueSegmentWriter {
     /// Completes the segment: its contents are durable on return, its name is not. A failed sync says
     /// nothing about what is on disk: it is [`VlogError::Poisoned`], and must not be tried again.
     pub fn finish(mut self) -> Result<SegmentSummary, VlogError> {
-        if !self.crcs.is_empty() {
-            self.write_group()?;
+        self.end_values()?;
+        self.file.sync_data().map_err(|error| self.sync_failed(&error))?;
+        Ok(self.summary(self.offset))
+    }
+
+    /// As [`ValueSegmentWriter::finish`], with a footer that says where values of other segments are in this one; says
+    /// how long the file is, too.
+    ///
+    /// # Panics
+    /// Unless the moves strictly ascend by segment and old offset.
+    pub fn finish_moved(mut self, moves: &[Moved]) -> Result<(SegmentSummary, u64), VlogError> {
+        self.end_values()?;
+        let end = self.offset;
+        let body = remap::encode(moves);
+        if body.len() as u64 + u64::from(GROUP_START) > u64::from(GROUP_BYTES_MAX) {
+            let why = format!("a remap of {} values; a group holds {GROUP_BYTES_MAX} bytes", moves.len());
+            return Err(VlogError::Refused { why });
         }
-        self.file.sync_data().map_err(|error| VlogError::Poisoned {
-            why: format!("{}: the sync failed: {error}", file_name(&self.path)),
-        })?;
-        let Self { offset: end, values, value_bytes, .. } = self;
-        Ok(SegmentSummary { end, values, value_bytes, ..SegmentSummary::default() })
+        self.buffer.clear();
+        self.buffer.resize(GROUP_HEADER_BYTES as usize);
+        let crc = record::put_footer(&mut self.buffer, &body);
+        self.end_group(crc)?;
+        planted::unless("moved values not synced", || self.file.sync_data())
+            .map_err(|error| self.sync_failed(&error))?;
+        Ok((self.summary(end), self.offset))
+    }
+
+    fn end_values(&mut self) -> Result<(), VlogError> {
+        if self.crcs.is_empty() { Ok(()) } else { self.write_group() }
+    }
+
+    fn sync_failed(&self, error: &std::io::Error) -> VlogError {
+        VlogError::Poisoned { why: format!("{}: the sync failed: {error}", file_name(&self.path)) }
+    }
+
+    fn summary(&self, end: u64) -> SegmentSummary {
+        let Self { values, value_bytes, .. } = *self;
+        SegmentSummary { end, values, value_bytes, ..SegmentSummary::default() }
     }
 
     fn group_end(&self, more: u64) -> u64 {
@@ -160,6 +191,13 @@ impl ValueSegmentWriter {
     fn write_group(&mut self) -> Result<(), VlogError> {
         let used = self.buffer.len() as u32;
         let (record, record_crc) = record::values_header(&self.crcs, used - GROUP_START);
+        self.put(GROUP_HEADER_BYTES as usize, &record);
+        self.end_group(record_crc)
+    }
+
+    /// Writes the group that is in the buffer, which holds one record.
+    fn end_group(&mut self, record_crc: u32) -> Result<(), VlogError> {
+        let used = self.buffer.len() as u32;
         self.buffer.pad_to_block();
         let header = GroupHeader {
             segment: self.identity.segment,
@@ -179,16 +217,19 @@ impl ValueSegmentWriter {
             crc: 0,
         };
         let (header, crc) = header.encode();
-        let headers = [header, record].concat();
-        if let Some(place) = self.buffer.as_mut_slice().get_mut(..headers.len()) {
-            place.copy_from_slice(&headers);
-        }
+        self.put(0, &header);
         self.file.write_at(self.buffer.as_slice(), self.offset)?;
         self.offset += self.buffer.len() as u64;
         self.previous_crc = crc;
         self.number += 1;
         self.begin_group();
         Ok(())
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.buffer.as_mut_slice().get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_vfs::{MemVfs, Survival, Vfs};
 
-use crate::read::{SegmentFile, SegmentFiles};
+use crate::files::SegmentFiles;
+use crate::read::SegmentFile;
 use crate::tests::{Home, append, check_values, length, noise, put};
 use crate::*;
 

@@ -1,13 +1,13 @@
-//! The pointers into one segment, met by its records.
+//! The pointers into the file of one segment, met by its records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv_vlog::{Found, Op, Record};
+use kv_vlog::{Found, Moved, Op, Record};
 
 use crate::table::{TableError, TableReader};
 
-/// Where tables point to in one segment.
+/// Where tables point to in the file of one segment.
 #[derive(Debug, Default)]
 pub(super) struct Pointers {
     /// Ascending, each once.
@@ -19,7 +19,7 @@ pub(super) struct Pointers {
 }
 
 impl Pointers {
-    fn new(mut offsets: Vec<u32>) -> Self {
+    pub(super) fn new(mut offsets: Vec<u32>) -> Self {
         offsets.sort_unstable();
         offsets.dedup();
         Self { offsets, met: 0, dangling: Vec::new() }
@@ -71,13 +71,13 @@ impl Pointers {
     }
 }
 
-/// The pointers of all tables into some segments. A table that cannot be read now, although it could
-/// before, is an error.
+/// Where all tables point to in some segments, unsorted. A table that cannot be read now, although it could before,
+/// is an error.
 pub(super) fn collect(
     readers: &[Arc<TableReader>],
-    segments: &[u64],
-) -> Result<BTreeMap<u64, Pointers>, TableError> {
-    let mut offsets: BTreeMap<u64, Vec<u32>> = segments.iter().map(|id| (*id, Vec::new())).collect();
+    segments: impl Iterator<Item = u64>,
+) -> Result<BTreeMap<u64, Vec<u32>>, TableError> {
+    let mut offsets: BTreeMap<u64, Vec<u32>> = segments.map(|id| (id, Vec::new())).collect();
     for reader in readers {
         for refs in reader.refs()? {
             if let Some(offsets) = offsets.get_mut(&refs.segment) {
@@ -85,12 +85,34 @@ pub(super) fn collect(
             }
         }
     }
-    Ok(offsets.into_iter().map(|(id, offsets)| (id, Pointers::new(offsets))).collect())
+    Ok(offsets)
+}
+
+/// Where in the new file the values are that these offsets of a segment name, by the remap of that file. What the
+/// remap lacks comes second.
+pub(super) fn translate(moves: &[Moved], segment: u64, offsets: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let (mut found, mut missing) = (Vec::with_capacity(offsets.len()), Vec::new());
+    for offset in offsets {
+        let moved = moves.binary_search_by(|moved| (moved.segment, moved.from).cmp(&(segment, *offset)));
+        match moved.ok().and_then(|at| moves.get(at)) {
+            Some(moved) => found.push(moved.to),
+            None => missing.push(*offset),
+        }
+    }
+    (found, missing)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pointers_are_translated_and_what_is_not_there_is_told() {
+        let moved = |segment, from, to| Moved { segment, from, to };
+        let moves = [moved(1, 10, 500), moved(2, 10, 600), moved(2, 20, 400)];
+        assert_eq!(translate(&moves, 2, &[20, 10, 15]), (vec![400, 600], vec![15]));
+        assert_eq!(translate(&moves, 3, &[20]), (vec![], vec![20]));
+    }
 
     #[test]
     fn what_no_record_meets_dangles() {

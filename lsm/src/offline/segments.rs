@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kv_manifest::{SegmentState, State, names};
-use kv_vlog::{Record, walk_segment};
+use kv_vlog::{Record, read_moves, walk_segment};
 
-use super::pointers::{self, Pointers};
+use super::pointers::{self, Pointers, translate};
 use super::report::Problem;
 use super::{Check, segment_input};
 use crate::error::StoreError;
 use crate::table::TableReader;
 
-/// Pointers that are held in memory at once, unless those into one segment are more; 4 bytes each.
+/// Pointers that are held in memory at once, unless those into one file are more; 4 bytes each.
 const POINTERS_MAX: u64 = 4 << 20;
 
 impl Check<'_> {
@@ -23,19 +23,58 @@ impl Check<'_> {
         readers: Vec<Arc<TableReader>>,
     ) -> Result<(), StoreError> {
         for batch in batches(state) {
-            let mut pointers = match pointers::collect(&readers, &batch) {
-                Ok(pointers) => pointers,
+            let inside = batch.iter().filter_map(|id| state.segments.get(id));
+            let inside =
+                inside.flat_map(|owner| state.segments_in(owner.file)).map(|segment| segment.segment);
+            let mut offsets = match pointers::collect(&readers, inside) {
+                Ok(offsets) => offsets,
                 Err(error) => {
                     self.found("a table", error.into())?;
                     BTreeMap::new()
                 }
             };
-            for segment in batch.iter().filter_map(|id| state.segments.get(id)) {
-                let pointers = pointers.remove(&segment.segment).unwrap_or_default();
-                self.segment(state, segment, pointers)?;
+            for owner in batch.iter().filter_map(|id| state.segments.get(id)) {
+                let pointers = self.pointers_into(state, owner, &mut offsets)?;
+                self.segment(state, owner, pointers)?;
             }
         }
         Ok(())
+    }
+
+    /// Where tables point to in the file of this segment, its owner, those included whose values were moved there.
+    fn pointers_into(
+        &mut self,
+        state: &State,
+        owner: &SegmentState,
+        offsets: &mut BTreeMap<u64, Vec<u32>>,
+    ) -> Result<Pointers, StoreError> {
+        let file = names::segment_name(owner.file);
+        let mut all = offsets.remove(&owner.segment).unwrap_or_default();
+        let moved: Vec<u64> =
+            state.segments_in(owner.file).filter(|s| s.remapped).map(|s| s.segment).collect();
+        if moved.is_empty() || self.suspect.contains(&file) {
+            return Ok(Pointers::new(all));
+        }
+        let moves = match read_moves(&*self.vfs, &segment_input(&self.dir, state, owner)) {
+            Ok(moves) => moves,
+            Err(error) => {
+                self.found(&file, error.into())?;
+                return Ok(Pointers::new(all));
+            }
+        };
+        for segment in moved {
+            let wanted = offsets.remove(&segment).unwrap_or_default();
+            let (found, missing) = translate(&moves, segment, &wanted);
+            all.extend(found);
+            for offset in missing {
+                let why = format!(
+                    "tables point to offset {offset} of segment {segment}, whose values were moved here, but the \
+                     remap does not say where"
+                );
+                self.report.problem(Problem { file: file.clone(), offset: None, why });
+            }
+        }
+        Ok(Pointers::new(all))
     }
 
     fn segment(
@@ -88,11 +127,16 @@ impl Check<'_> {
     }
 }
 
-/// Segments in order, as many at a time as their pointers fit into memory.
+/// Owners of files in order, as many at a time as the pointers into their files fit into memory.
 fn batches(state: &State) -> Vec<Vec<u64>> {
-    let mut counts: BTreeMap<u64, u64> = state.segments.keys().map(|id| (*id, 0)).collect();
+    let owner_of = |segment: &SegmentState| match segment.remapped {
+        true => state.owner_of(segment.file).map_or(segment.segment, |owner| owner.segment),
+        false => segment.segment,
+    };
+    let mut counts: BTreeMap<u64, u64> = state.segments.values().map(|s| (owner_of(s), 0)).collect();
     for refs in state.tables.values().flat_map(|table| &table.refs) {
-        let count = counts.entry(refs.segment).or_default();
+        let owner = state.segments.get(&refs.segment).map_or(refs.segment, owner_of);
+        let count = counts.entry(owner).or_default();
         *count = count.saturating_add(refs.count);
     }
     let (mut batches, mut room) = (Vec::<Vec<u64>>::new(), 0);

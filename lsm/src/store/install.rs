@@ -9,7 +9,7 @@ use kv_vlog::Position;
 
 use super::changes::to_manifest;
 use super::view::{Table, Tables};
-use super::{Receiver, Store};
+use super::{Receiver, Store, purge};
 use crate::error::StoreError;
 
 impl Store {
@@ -81,7 +81,7 @@ impl Store {
         log.set_committed(at.index + 1);
         // Unlinked when the last read of them ends; a crash before that leaves orphans.
         old.tables.iter().for_each(|table| table.retire());
-        self.drop_segments()
+        purge::drop_held(&self.shared)
     }
 
     /// Refuses a position that contradicts the log: entries behind another entry would be taken for its

@@ -12,6 +12,7 @@ mod compact;
 mod core;
 mod export;
 mod flush;
+mod gc;
 mod install;
 mod iter;
 mod lookup;
@@ -43,6 +44,7 @@ use compact::Compactions;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
+pub use gc::{Collected, Collection, GcRun, Resolver};
 pub use iter::{Bookmark, Iter, IterOptions};
 pub use lookup::RangeSize;
 pub use open::{Environment, NewStore};
@@ -78,6 +80,7 @@ pub struct Store {
     executor: Arc<dyn Executor>,
     flusher: Arc<dyn Wake>,
     pacer: Arc<dyn Wake>,
+    collector: Arc<dyn Wake>,
     readers: Arc<Readers>,
     torn: Option<String>,
     /// Entries of the log that recovery found behind the committed mark, large values as pointers.
@@ -96,6 +99,7 @@ pub(crate) struct Shared {
     /// as a whole, compactions while they record what they did, installs, and drops of segments. Taken
     /// after the applier's lock, before those of the core; nobody waits for a worker while holding it.
     pub structure: Mutex<()>,
+    pub collecting: Arc<gc::Collecting>,
     /// Gates of callers who wait for a change of memtables or tables.
     pub waiting: Mutex<Vec<Arc<Gate>>>,
     /// What is being compacted. Who holds it takes none of the locks above.
@@ -344,7 +348,7 @@ impl Store {
     fn stop_workers(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let compactors = self.shared.compactors.get().into_iter().flatten();
-        for worker in [&self.flusher, &self.pacer].into_iter().chain(compactors) {
+        for worker in [&self.flusher, &self.pacer, &self.collector].into_iter().chain(compactors) {
             worker.wake();
             worker.join();
         }

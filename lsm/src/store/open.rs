@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use kv_manifest::names::FileName;
-use kv_manifest::{Identity, Manifest, ManifestError, State, cross_check, names, remove_orphans};
+use kv_manifest::{
+    Identity, Manifest, ManifestError, SegmentState, State, cross_check, names, remove_orphans,
+};
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
     Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
@@ -18,6 +20,7 @@ use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::{Compactions, Compactor};
 use super::core::Core;
 use super::flush::{self, Flusher};
+use super::gc::Collector;
 use super::readers::Readers;
 use super::stall::{Pacer, Stalls};
 use super::{Shared, Store};
@@ -107,6 +110,7 @@ pub(super) fn open(
         clock: environment.clock.clone(),
         applier: Mutex::new(()),
         structure: Mutex::new(()),
+        collecting: Arc::default(),
         waiting: Mutex::default(),
         compactions: Mutex::new(Compactions::default()),
         compactors: OnceLock::new(),
@@ -122,9 +126,11 @@ pub(super) fn open(
     shared.compactors.get_or_init(|| compactors);
     let flusher = executor.spawn("flusher", Box::new(Flusher::new(shared.clone())));
     let pacer = executor.spawn("pacer", Box::new(Pacer { shared: shared.clone() }));
-    let uncommitted = Mutex::new(pending);
+    let collector =
+        executor.spawn("collector", Box::new(Collector::new(shared.clone(), environment.clock.clone())));
     let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
-    Ok(Arc::new(Store { shared, executor, flusher, pacer, readers, torn, uncommitted }))
+    let uncommitted = Mutex::new(pending);
+    Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, readers, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.
@@ -200,7 +206,7 @@ pub(crate) fn recover(
     state: &State,
 ) -> Result<(Recovered, Vec<Entry>), StoreError> {
     let input = RecoverInput {
-        segments: state.segments.values().map(|segment| segment_input(dir, state, segment)).collect(),
+        segments: state.segments.values().map(|segment| recovery_input(dir, state, segment)).collect(),
         replay_from: state.replay_from.unwrap_or_default(),
         purged: state.purge_floor.as_ref().map(from_manifest),
         inline_below: core.options.separate_bytes_min,
@@ -212,8 +218,22 @@ pub(crate) fn recover(
     Ok((recovered, replayer.pending.into()))
 }
 
-pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::SegmentState) -> SegmentInput {
-    let kind = match segment.kind {
+fn recovery_input(dir: &Path, state: &State, segment: &SegmentState) -> SegmentInput {
+    match state.owner_of(segment.file) {
+        Some(owner) if segment.remapped => {
+            let into = owner.segment;
+            let input = segment_input(dir, state, segment);
+            let identity = SegmentIdentity { segment: segment.segment, ..input.identity };
+            SegmentInput { kind: SegmentKind::Moved { into }, identity, ..input }
+        }
+        _ => segment_input(dir, state, segment),
+    }
+}
+
+/// The file that holds the values of a segment: that of another one, where value GC has moved them.
+pub(crate) fn segment_input(dir: &Path, state: &State, segment: &SegmentState) -> SegmentInput {
+    let owner = state.owner_of(segment.file).unwrap_or(segment);
+    let kind = match owner.kind {
         kv_manifest::SegmentKind::Log => SegmentKind::Log,
         kv_manifest::SegmentKind::Values => SegmentKind::Values,
     };
@@ -223,13 +243,13 @@ pub(crate) fn segment_input(dir: &Path, state: &State, segment: &kv_manifest::Se
             cluster_id: state.identity.cluster_id,
             incarnation: state.identity.incarnation,
             group_id: state.identity.group_id,
-            segment: segment.segment,
-            file: segment.file,
-            generation: segment.generation,
-            epoch: segment.epoch,
+            segment: owner.segment,
+            file: owner.file,
+            generation: owner.generation,
+            epoch: owner.epoch,
         },
-        path: dir.join(names::segment_name(segment.file)),
-        sealed: segment.sealed.as_ref().map(to_summary),
+        path: dir.join(names::segment_name(owner.file)),
+        sealed: owner.sealed.as_ref().map(to_summary),
     }
 }
 

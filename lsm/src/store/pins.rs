@@ -1,8 +1,8 @@
-//! Segments that are dropped, and who may still read them.
+//! Segments that are dropped or moved, and who may still read them where they were.
 //!
-//! A view holds a pin, and so does whatever was found in a view and may be looked up later. A segment that is
-//! dropped hangs on the pin of the views that may lead to it; the next views have the next pin. Each pin
-//! keeps the next one: a segment goes when the last user of its pin, and of all pins before, is gone.
+//! A view holds a pin, and so does whatever was found in a view and may be looked up later. A file that is given
+//! up hangs on the pin of the views that may lead to it; the next views have the next pin. Each pin
+//! keeps the next one: a file goes when the last user of its pin, and of all pins before, is gone.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -20,21 +20,23 @@ struct Held {
     after: OnceLock<(Vec<Retired>, Pin)>,
 }
 
-/// A segment that is no part of the data any more. Dropping it lets go of its file and removes it; the
-/// manifest has durably dropped it before.
+/// Places where values of segments are no more, as far as the data goes. Dropping it lets go of them and removes the
+/// file; the manifest has durably given them up before.
 #[derive(Debug)]
 pub(crate) struct Retired {
     pub log: Arc<Vlog>,
     pub vfs: Arc<dyn Vfs>,
-    pub segment: u64,
-    pub path: PathBuf,
+    /// Segments and numbers of files.
+    pub places: Vec<(u64, u64)>,
+    /// The file; `None` where other segments have their values in it.
+    pub path: Option<PathBuf>,
 }
 
 impl Pin {
-    /// Hangs segments on this pin; gives the pin of the views that come next. Once for each pin.
-    pub(crate) fn retire(&self, segments: Vec<Retired>) -> Pin {
+    /// Hangs what is given up on this pin; gives the pin of the views that come next. Once for each pin.
+    pub(crate) fn retire(&self, retired: Vec<Retired>) -> Pin {
         let next = Pin::default();
-        let set = self.0.after.set((segments, next.clone()));
+        let set = self.0.after.set((retired, next.clone()));
         assert!(set.is_ok(), "a pin is followed by one other");
         next
     }
@@ -52,8 +54,8 @@ impl Drop for Held {
     fn drop(&mut self) {
         // One after the other, not each within the one before: there may be many.
         let mut after = self.after.take();
-        while let Some((segments, next)) = after {
-            drop(segments);
+        while let Some((retired, next)) = after {
+            drop(retired);
             after = Arc::into_inner(next.0).and_then(|mut held| held.after.take());
         }
     }
@@ -61,10 +63,12 @@ impl Drop for Held {
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        self.log.forget_segment(self.segment);
-        if let Err(error) = self.vfs.remove(&self.path) {
+        self.places.iter().for_each(|(segment, file)| self.log.forget_place(*segment, *file));
+        if let Some(path) = &self.path
+            && let Err(error) = self.vfs.remove(path)
+        {
             // Nothing is lost: the next open finds an orphan and removes it.
-            tracing::warn!(%error, "could not remove a segment that is no longer needed");
+            tracing::warn!(%error, "could not remove a file of values that is no longer needed");
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct SegmentLine {
     pub live_bytes: u64,
     /// Whether it is complete.
     pub sealed: bool,
+    /// Whether its values are in the file of another segment; then the bytes are that segment's.
+    pub moved: bool,
     /// First and last log index in it.
     pub indexes: Option<(u64, u64)>,
 }
@@ -38,6 +40,7 @@ pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Ve
     let line = |segment: &kv_manifest::SegmentState| {
         let sealed = segment.sealed.as_ref();
         let bytes = match sealed {
+            _ if segment.remapped => 0,
             Some(info) => info.end,
             None => {
                 let path = segment_input(dir, state, segment).path;
@@ -50,7 +53,10 @@ pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Ve
             bytes,
             live_bytes: live.get(&segment.segment).copied().unwrap_or_default(),
             sealed: sealed.is_some(),
-            indexes: sealed.and_then(|info| info.first_index.zip(info.last_index)),
+            moved: segment.remapped,
+            indexes: sealed
+                .filter(|_| !segment.remapped)
+                .and_then(|info| info.first_index.zip(info.last_index)),
         })
     };
     state.segments.values().map(line).collect()
@@ -86,8 +92,9 @@ impl Store {
         // The view first: a segment that is there then is not removed before this ends.
         let _view = core.view();
         let state = changes.state();
-        if !state.segments.contains_key(&segment.segment) {
-            return Ok(Verified::default()); // dropped since it was listed
+        // Dropped since it was listed, or read with the file that its values are in.
+        if state.segments.get(&segment.segment).is_none_or(|now| now.remapped) {
+            return Ok(Verified::default());
         }
         let input = segment_input(&core.dir, &state, segment);
         match log.written(segment.segment) {

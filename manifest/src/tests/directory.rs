@@ -11,13 +11,13 @@ fn store() -> (MemVfs, crate::State) {
     let vfs = empty();
     let mut manifest = create(&vfs);
     let opened: Vec<Edit> = (1..=4).map(|n| open_segment(n, 10 + n)).collect();
-    let remap = |segment| Edit::RemapSegment { segment, file: 20 };
-    let edits = vec![Edit::NextFile(50), add(30, 1, "a", "b"), seal(2), seal(3), seal(4), remap(3), remap(4)];
-    manifest.append("all", [opened, edits].concat()).unwrap();
+    let edits = vec![Edit::NextFile(50), add(30, 1, "a", "b"), seal(2), seal(3), seal(4)];
+    let gc = vec![add_values(5, 20), remap(3, 20), remap(4, 20)];
+    manifest.append("all", [opened, edits, gc].concat()).unwrap();
     put(&vfs, &table_name(30), 100);
     put(&vfs, &segment_name(11), 0);
     put(&vfs, &segment_name(12), 9000);
-    put(&vfs, &segment_name(20), 16);
+    put(&vfs, &segment_name(20), 9000);
     (vfs, manifest.state().clone())
 }
 
@@ -46,7 +46,7 @@ fn what_is_missing_or_too_short_is_named() {
     let expected = [
         problem(segment_name(11), "the file of segment 1 is missing"),
         problem(segment_name(12), "the file of segment 2 is missing"),
-        problem(segment_name(20), "the file of segment 4 is missing"),
+        problem(segment_name(20), "the file of segment 5 is missing"),
         problem(table_name(30), "the table is missing"),
     ];
     assert_eq!(check.problems, expected);
@@ -58,6 +58,7 @@ fn what_is_missing_or_too_short_is_named() {
     let check = cross_check(&vfs, dir(), &state).unwrap();
     let expected = [
         problem(segment_name(12), "the file of segment 2 is 8191 bytes long instead of at least 8192"),
+        problem(segment_name(20), "the file of segment 5 is 0 bytes long instead of at least 8192"),
         problem(table_name(30), "the table is 101 bytes long instead of 100"),
     ];
     assert_eq!(check.problems, expected);

@@ -148,7 +148,6 @@ fn segments_are_opened_sealed_remapped_and_dropped_in_turn() {
     refused(&state, vec![open_segment(1, 3)], InvalidEdit::KnownSegment { segment: 1 });
     refused(&state, vec![seal(2)], InvalidEdit::UnknownSegment { segment: 2 });
     refused(&state, vec![Edit::DropSegment { segment: 1 }], InvalidEdit::OpenSegment { segment: 1 });
-    let remap = |segment, file| Edit::RemapSegment { segment, file };
     refused(&state, vec![remap(1, 3)], InvalidEdit::OpenSegment { segment: 1 });
     refused(&state, vec![remap(2, 3)], InvalidEdit::UnknownSegment { segment: 2 });
 
@@ -156,10 +155,12 @@ fn segments_are_opened_sealed_remapped_and_dropped_in_turn() {
     assert_eq!(state.segments[&1].sealed, Some(sealed(8192)));
     refused(&state, vec![seal(1)], InvalidEdit::SealedSegment { segment: 1 });
     refused(&state, vec![remap(1, 2)], InvalidEdit::FileInUse { file: 2 });
-    let remapped = accepted(&state, vec![remap(1, 3)]);
+    refused(&state, vec![remap(1, 3)], InvalidEdit::NoOwner { segment: 1, file: 3 });
+    let remapped = accepted(&state, vec![add_values(7, 3), remap(1, 3)]);
     assert_eq!((remapped.segments[&1].file, remapped.segments[&1].remapped), (3, true));
     refused(&remapped, vec![open_segment(2, 3)], InvalidEdit::FileInUse { file: 3 });
-    assert!(accepted(&remapped, vec![Edit::DropSegment { segment: 1 }]).segments.is_empty());
+    let drop_it = |segment| Edit::DropSegment { segment };
+    assert!(accepted(&remapped, vec![drop_it(1), drop_it(7)]).segments.is_empty());
     // Sealed and dropped at once: a segment that recovery found to hold nothing.
     let state = state_after(vec![vec![open_segment(1, 2)]]);
     assert!(accepted(&state, vec![seal(1), Edit::DropSegment { segment: 1 }]).segments.is_empty());
@@ -167,19 +168,38 @@ fn segments_are_opened_sealed_remapped_and_dropped_in_turn() {
 
 #[test]
 fn one_output_file_serves_the_victims_of_one_collection() {
-    let remap = |segment, file| Edit::RemapSegment { segment, file };
     let opened = (1..=4).map(|n| open_segment(n, n)).chain((1..=3).map(seal)).collect();
     let state = state_after(vec![opened]);
-    let state = accepted(&state, vec![remap(1, 10), remap(2, 10)]);
+    let state = accepted(&state, vec![add_values(9, 10), remap(1, 10), remap(2, 10)]);
+    assert_eq!(state.owner_of(10).map(|owner| owner.segment), Some(9));
+    assert!(state.segments_in(10).map(|segment| segment.segment).eq([1, 2, 9]));
     refused(&state, vec![remap(3, 10)], InvalidEdit::FileInUse { file: 10 });
-    // A fresh segment cannot move in with them, in either order.
+    // A segment of the log cannot move in with them, in either order, nor a second one of values.
     refused(&state, vec![remap(1, 11), open_segment(5, 11)], InvalidEdit::FileInUse { file: 11 });
-    refused(&state, vec![open_segment(5, 11), remap(1, 11)], InvalidEdit::FileInUse { file: 11 });
+    let no_owner = InvalidEdit::NoOwner { segment: 1, file: 11 };
+    refused(&state, vec![open_segment(5, 11), remap(1, 11)], no_owner);
+    refused(&state, vec![add_values(5, 11), add_values(6, 11)], InvalidEdit::FileInUse { file: 11 });
+    // The owner stays until they are gone; it may itself move on, with them.
+    let drop_it = |segment| Edit::DropSegment { segment };
+    refused(&state, vec![drop_it(9)], InvalidEdit::NoOwner { segment: 1, file: 10 });
+    refused(&state, vec![drop_it(9), drop_it(1)], InvalidEdit::NoOwner { segment: 2, file: 10 });
+    assert_eq!(accepted(&state, vec![drop_it(9), drop_it(1), drop_it(2)]).segments.len(), 2);
+    refused(&state, vec![add_values(8, 11), remap(9, 11)], InvalidEdit::NoOwner { segment: 1, file: 10 });
+    let again = accepted(&state, vec![add_values(8, 11), remap(9, 11), remap(1, 11), drop_it(2)]);
+    assert!(again.segments_in(11).map(|segment| segment.segment).eq([1, 8, 9]));
+    assert_eq!(again.segments_in(10).count(), 0);
     // The state written down afresh keeps them together.
     let mut again = State::default();
     again.apply(&whole_state(&state, 0)).unwrap();
     assert_eq!(again, state);
     refused(&again, vec![remap(3, 10)], InvalidEdit::FileInUse { file: 10 });
+}
+
+#[test]
+fn what_is_replayed_is_not_remapped() {
+    let state = state_after(vec![vec![open_segment(1, 1), seal(1), Edit::ReplayFrom { segment: 1 }]]);
+    let moved = InvalidEdit::ReplayOfRemapped { segment: 1, file: 2 };
+    refused(&state, vec![add_values(2, 2), remap(1, 2)], moved);
 }
 
 #[test]
@@ -311,7 +331,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         (segment.clone(), id.clone()).prop_map(|(segment, file)| open_segment(segment, file)),
         (segment.clone(), id.clone()).prop_map(|(segment, file)| add_values(segment, file)),
         segment.clone().prop_map(seal),
-        (segment.clone(), id).prop_map(|(segment, file)| Edit::RemapSegment { segment, file }),
+        (segment.clone(), id).prop_map(|(segment, file)| remap(segment, file)),
         segment.clone().prop_map(|segment| Edit::DropSegment { segment }),
         (0..9u64).prop_map(flushed),
         segment.prop_map(|segment| Edit::ReplayFrom { segment }),
@@ -334,12 +354,16 @@ fn check_invariants(state: &State) {
     }
     for segment in state.segments.values() {
         assert!(segment.file < state.next_file && !state.tables.contains_key(&segment.file));
-        let shared = state.segments.values().filter(|other| other.file == segment.file);
-        assert!(segment.remapped || shared.count() == 1);
+        let residents = || state.segments.values().filter(|other| other.file == segment.file);
+        assert!(residents().eq(state.segments_in(segment.file)));
+        let owners: Vec<_> = residents().filter(|other| !other.remapped).collect();
+        assert_eq!(owners.len(), 1);
+        assert!(residents().count() == 1 || owners[0].kind == SegmentKind::Values);
         assert!(segment.sealed.is_some() || !segment.remapped);
     }
     let of_the_log = |segment| state.segments.get(&segment).is_some_and(|s| s.kind == SegmentKind::Log);
     assert!(state.replay_from.is_none_or(of_the_log));
+    assert!(state.replay_from.is_none_or(|segment| !state.segments[&segment].remapped));
     let mut values = state.segments.values().filter(|segment| segment.kind == SegmentKind::Values);
     assert!(values.all(|segment| segment.sealed.as_ref().is_some_and(|s| s.first_index.is_none())));
 }

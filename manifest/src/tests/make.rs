@@ -77,6 +77,10 @@ pub(crate) fn add_values(segment: u64, file: u64) -> Edit {
     Edit::AddValueSegment { segment, file, generation: 0, epoch: 0, end: 8192, values: 2, value_bytes: 20 }
 }
 
+pub(crate) fn remap(segment: u64, file: u64) -> Edit {
+    Edit::RemapSegment { segment, file }
+}
+
 pub(crate) fn sealed(end: u64) -> SealedInfo {
     SealedInfo {
         end,
@@ -129,7 +133,7 @@ pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
                 Edit::RemoveTable { id: 5 },
             ],
         ),
-        ("gc", vec![Edit::RemapSegment { segment: 1, file: 9 }, Edit::RemapSegment { segment: 2, file: 9 }]),
+        ("gc", vec![add_values(4, 9), remap(1, 9), remap(2, 9)]),
         ("move", vec![Edit::MoveTable { id: 7, level: 2 }]),
         ("drop", vec![Edit::RemoveTable { id: 8 }, Edit::DropSegment { segment: 2 }]),
         (
@@ -137,8 +141,8 @@ pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
             vec![
                 Edit::NextFile(42),
                 Edit::RemoveTable { id: 7 },
-                Edit::AddTable(table(40, 1, "a", "z", &[4])),
-                add_values(4, 41),
+                Edit::AddTable(table(40, 1, "a", "z", &[5])),
+                add_values(5, 41),
                 Edit::Flushed { position: position(1, 20), membership: b"1,2".to_vec() },
                 Edit::PurgeFloor(position(1, 20)),
             ],

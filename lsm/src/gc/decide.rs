@@ -1,0 +1,259 @@
+//! Which files are collected next, and why the others are not: one decision, so that what is explained is what is
+//! done.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::plan::Plan;
+use super::policy::GcOptions;
+use super::usage::{FileUse, Standing};
+
+/// Most values that are collected at once, unless one file holds more: they take up to 180 bytes of memory each.
+pub const VALUES_MAX: u64 = 512 << 10;
+
+/// Header, one group and footer: what a file takes, whatever is in it.
+const FIXED_BYTES: i64 = 3 * kv_vfs::BLOCK as i64;
+
+/// A file, and what is known of it besides the manifest.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What it holds.
+    pub usage: FileUse,
+    /// For how long it has been complete; `None`: nobody has watched, so long enough.
+    pub age: Option<Duration>,
+    /// What stands in the way.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What may stand in the way of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is being collected.
+    Claimed,
+    /// It could not be read.
+    Damaged(String),
+}
+
+/// What collections have to fit into.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Room on the file system, in bytes.
+    pub available_bytes: u64,
+    /// Size of the file system, in bytes.
+    pub total_bytes: u64,
+    /// Length of a new file, about, unless what is live in one old file is more.
+    pub output_bytes_max: u64,
+    /// A group takes no further value beyond this many bytes.
+    pub group_bytes_max: u64,
+}
+
+/// How urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Files with much garbage, in their time.
+    Normal,
+    /// Any garbage: room is short, or somebody asked for it.
+    Emergency,
+}
+
+/// What becomes of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is collected next.
+    Chosen,
+    /// It is collected when those with more garbage are.
+    Waiting,
+    /// It cannot be collected.
+    Needed(Standing),
+    /// See [`Obstacle`].
+    Obstacle(Obstacle),
+    /// It has not been complete for long enough.
+    TooYoung {
+        /// For how long it has.
+        age: Duration,
+        /// For how long it must.
+        min: Duration,
+    },
+    /// Too little of it is garbage.
+    BelowRatio {
+        /// How much of it is.
+        ratio: f64,
+        /// How much must be.
+        min: f64,
+    },
+    /// A new file would be as long.
+    NothingGained,
+    /// The new file has no room.
+    NoRoom {
+        /// What it takes, the reserve included, in bytes.
+        needed: u64,
+        /// What there is.
+        available: u64,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chosen => write!(f, "collected next"),
+            Self::Waiting => write!(f, "waits until files with more garbage are collected"),
+            Self::Needed(Standing::Complete) => write!(f, "complete"),
+            Self::Needed(Standing::Active) => write!(f, "active: the log is written into it"),
+            Self::Needed(Standing::AboveFloor { last_index }) => {
+                write!(
+                    f,
+                    "above the floor: the log is kept up to entry {last_index} for followers, or not purged yet"
+                )
+            }
+            Self::Needed(Standing::Replayed) => write!(f, "recovery reads the log from it on"),
+            Self::Obstacle(Obstacle::Claimed) => write!(f, "is being collected"),
+            Self::Obstacle(Obstacle::Damaged(why)) => write!(f, "cannot be read: {why}"),
+            Self::TooYoung { age, min } => {
+                write!(f, "too young: complete for {:.1} s of {:.1} s", age.as_secs_f64(), min.as_secs_f64())
+            }
+            Self::BelowRatio { ratio, min } => {
+                write!(f, "below ratio: {:.1} % is garbage, {:.1} % must be", ratio * 100.0, min * 100.0)
+            }
+            Self::NothingGained => write!(f, "nothing gained: a new file would be as long"),
+            Self::NoRoom { needed, available } => {
+                write!(f, "no room: {needed} bytes are needed, the reserve included, {available} are there")
+            }
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The next collection; `None`: there is nothing to do, or nothing that can be done.
+    pub plan: Option<Plan>,
+    /// What becomes of each file, by its number, in the order of the candidates.
+    pub verdicts: Vec<(u64, Verdict)>,
+}
+
+/// Whether room is short.
+#[must_use]
+pub fn priority(options: &GcOptions, bounds: &Bounds) -> Priority {
+    let least = options.emergency_bytes.min(bounds.total_bytes / 20);
+    if bounds.available_bytes < least { Priority::Emergency } else { Priority::Normal }
+}
+
+/// Decides. Files without anything live are chosen whatever the room is: they are dropped unread.
+#[must_use]
+pub fn decide(
+    candidates: &[Candidate],
+    options: &GcOptions,
+    bounds: &Bounds,
+    priority: Priority,
+) -> Decision {
+    let mut verdicts: Vec<(u64, Verdict)> = candidates
+        .iter()
+        .map(|candidate| (candidate.usage.file, alone(candidate, options, priority, bounds)))
+        .collect();
+    // Most garbage first: that is also the least to copy for each byte that comes free.
+    let mut waiting: Vec<usize> = (0..)
+        .zip(&verdicts)
+        .filter(|(_, (_, verdict))| *verdict == Verdict::Waiting)
+        .map(|(n, _)| n)
+        .collect();
+    let ratio =
+        |n: &usize| candidates.get(*n).map_or(0.0, |candidate| garbage_ratio(&candidate.usage, bounds));
+    waiting.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)).then(a.cmp(b)));
+    let least = if priority == Priority::Normal { options.garbage_ratio_min } else { 0.0 };
+    loop {
+        let (plan, left) = choose(candidates, &waiting, &mut verdicts, options, bounds);
+        if plan.files.is_empty() {
+            return Decision { priority, plan: None, verdicts };
+        }
+        if plan.reclaimed_bytes() as f64 > least * plan.freed_bytes as f64 {
+            return Decision { priority, plan: Some(plan), verdicts };
+        }
+        // Header, footer and padding of a new file, which files of a few blocks do not outweigh. Others may.
+        let chosen = verdicts.iter_mut().filter(|(_, verdict)| *verdict == Verdict::Chosen);
+        chosen.for_each(|(_, verdict)| *verdict = Verdict::NothingGained);
+        waiting = left;
+    }
+}
+
+/// Chooses as many of those that wait as go together, in their order; the others come second.
+fn choose(
+    candidates: &[Candidate],
+    waiting: &[usize],
+    verdicts: &mut [(u64, Verdict)],
+    options: &GcOptions,
+    bounds: &Bounds,
+) -> (Plan, Vec<usize>) {
+    let room = bounds.available_bytes.saturating_sub(options.reserve_bytes);
+    let (mut chosen, mut left): (Vec<&FileUse>, Vec<usize>) = Default::default();
+    let mut plan = Plan::default();
+    for n in waiting.iter().copied() {
+        let (Some(candidate), Some((_, verdict))) = (candidates.get(n), verdicts.get_mut(n)) else {
+            continue;
+        };
+        let usage = &candidate.usage;
+        let with = Plan::of(chosen.iter().copied().chain([usage]), bounds.group_bytes_max);
+        let needed = Plan::of([usage], bounds.group_bytes_max).written_bytes;
+        let shared = if plan.written_bytes == 0 { FIXED_BYTES } else { 0 };
+        let is_too_long = with.written_bytes > bounds.output_bytes_max || with.values > VALUES_MAX;
+        let takes = usage.live_values > 0;
+        if takes && needed > room {
+            let needed = needed + options.reserve_bytes;
+            *verdict = Verdict::NoRoom { needed, available: bounds.available_bytes };
+        } else if takes && (with.written_bytes > room || (is_too_long && plan.written_bytes > 0)) {
+            left.push(n);
+        } else if with.reclaimed_bytes() + shared <= plan.reclaimed_bytes() {
+            *verdict = Verdict::NothingGained;
+        } else {
+            *verdict = Verdict::Chosen;
+            chosen.push(usage);
+            plan = with;
+        }
+    }
+    (plan, left)
+}
+
+/// What can be said of a file without the others; [`Verdict::Waiting`] if it may be collected.
+fn alone(candidate: &Candidate, options: &GcOptions, priority: Priority, bounds: &Bounds) -> Verdict {
+    let usage = &candidate.usage;
+    if usage.standing != Standing::Complete {
+        return Verdict::Needed(usage.standing);
+    }
+    if let Some(obstacle) = &candidate.obstacle {
+        return Verdict::Obstacle(obstacle.clone());
+    }
+    // Nothing of it will ever be read again.
+    if usage.live_values == 0 {
+        return Verdict::Waiting;
+    }
+    let ratio = garbage_ratio(usage, bounds);
+    if ratio <= 0.0 {
+        return Verdict::NothingGained;
+    }
+    if priority == Priority::Emergency {
+        return Verdict::Waiting;
+    }
+    if ratio < options.garbage_ratio_min {
+        return Verdict::BelowRatio { ratio, min: options.garbage_ratio_min };
+    }
+    match candidate.age {
+        Some(age) if age < options.age_min => Verdict::TooYoung { age, min: options.age_min },
+        _ => Verdict::Waiting,
+    }
+}
+
+/// The share of a file that collecting it gives back: what is dead in it, framing and padding.
+#[must_use]
+pub fn garbage_ratio(usage: &FileUse, bounds: &Bounds) -> f64 {
+    let plan = Plan::of([usage], bounds.group_bytes_max);
+    // What each new file takes, whatever is in it, is shared with the others.
+    let fixed = 3 * kv_vfs::BLOCK as i64;
+    let reclaimed =
+        (plan.reclaimed_bytes() + fixed.min(plan.written_bytes as i64)).min(plan.freed_bytes as i64);
+    reclaimed as f64 / plan.freed_bytes.max(1) as f64
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,16 @@
+//! Value GC, decided: what each file of values holds, which files are collected next and why others are not, as pure
+//! functions of the manifest's state and a few figures.
+//!
+//! The work itself is done by the store.
+
+mod decide;
+mod plan;
+mod policy;
+mod usage;
+
+pub use decide::{
+    Bounds, Candidate, Decision, Obstacle, Priority, VALUES_MAX, Verdict, decide, garbage_ratio, priority,
+};
+pub use plan::Plan;
+pub use policy::GcOptions;
+pub use usage::{FileUse, Standing, files, standing};

@@ -1,0 +1,23 @@
+//! Value GC: files are collected while the store is read, written and killed.
+//!
+//! Of the crashes a share is tried; `KV_CRASH_ALL=1` tries all, `KV_CRASH_AT=<operation>` one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod collect;
+mod crash;
+mod faults;
+#[expect(dead_code, reason = "shared with the tests of snapshots, which use all of it")]
+#[path = "../snapshot/node.rs"]
+mod node;
+#[cfg(feature = "planted-bugs")]
+mod planted;
+mod readers;
+#[path = "../snapshot/share.rs"]
+mod share;
+mod support;
+mod worker;
