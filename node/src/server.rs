@@ -236,6 +236,9 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         group_bytes_max: u32::try_from(engine.group_bytes_max).unwrap_or(u32::MAX),
         tail_cache_bytes: usize::try_from(engine.tail_cache_bytes).unwrap_or(usize::MAX),
         table_compression: engine.compression,
+        block_cache_bytes: engine.block_cache_bytes,
+        open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
+        compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
         ..Options::default()
     }
 }

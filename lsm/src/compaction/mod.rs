@@ -23,7 +23,7 @@ pub use pick::{Choice, Why, Work, is_satisfied, pick};
 pub use pressure::{Limits, Load, pause, pressure};
 pub use range::{KeyRange, RangeSet};
 pub use retain::{Retain, Verdict};
-pub use run::{Job, Merge, Numbers};
+pub use run::{Job, Merge, Numbers, Resolve};
 pub use shape::{LEVELS, Shape, weight};
 pub use situation::{PickOptions, Situation, TableState, Wanted};
 pub use split::split;

@@ -9,7 +9,8 @@ use super::outputs::{Grandparent, Grandparents, Made, Outputs};
 use super::range::RangeSet;
 use super::retain::Retain;
 use crate::cursor::Cursor;
-use crate::key::Seq;
+use crate::error::StoreError;
+use crate::key::{Seq, Slot, ValuePointer};
 use crate::merge::MergeCursor;
 use crate::table::{LevelCursor, TableError, TableIdentity, TableOptions, TableReader};
 
@@ -18,6 +19,9 @@ type Bottommost = Box<dyn Fn(&[u8]) -> bool + Send>;
 
 /// Gives each output its number.
 pub type Numbers = Box<dyn FnMut() -> TableIdentity + Send>;
+
+/// Says where a value is now.
+pub type Resolve = Box<dyn Fn(&ValuePointer) -> Result<ValuePointer, StoreError> + Send>;
 
 /// Tables to merge, and how.
 #[derive(Clone, Debug)]
@@ -50,12 +54,14 @@ pub struct Job {
 pub struct Merge {
     cursor: MergeCursor,
     retain: Retain<Bottommost>,
+    resolve: Resolve,
     to: Option<Vec<u8>>,
     outputs: Outputs,
 }
 
 impl Merge {
-    /// Begins to merge the tables of `job` into new ones in `dir`, numbered by `next`.
+    /// Begins to merge the tables of `job` into new ones in `dir`, numbered by `next`, with pointers to where
+    /// `resolve` says that the values are.
     ///
     /// # Errors
     /// Damage in an input; a failed read.
@@ -65,6 +71,7 @@ impl Merge {
         job: Job,
         options: &TableOptions,
         next: Numbers,
+        resolve: Resolve,
     ) -> Result<Self, TableError> {
         let Job { inputs, from, to, snapshots, older, table_bytes, grandparents, cause, .. } = job;
         let mut cursor = MergeCursor::new(sources(&inputs));
@@ -86,21 +93,25 @@ impl Merge {
             made: Outputs::none(vfs, dir),
         };
         let bottommost: Bottommost = Box::new(move |key: &[u8]| !older.contains(key));
-        Ok(Self { cursor, retain: Retain::new(snapshots, bottommost), to, outputs })
+        Ok(Self { cursor, retain: Retain::new(snapshots, bottommost), resolve, to, outputs })
     }
 
     /// Merges so many versions more; says whether there are others behind them.
     ///
     /// # Errors
-    /// Damage in an input; what a write can fail with. The merge is then good for being dropped only.
-    pub fn advance(&mut self, versions: u64) -> Result<bool, TableError> {
+    /// Damage in an input or where values have moved to; what a write can fail with. The merge is then good for
+    /// being dropped only.
+    pub fn advance(&mut self, versions: u64) -> Result<bool, StoreError> {
         for _ in 0..versions {
             if !self.cursor.valid() || self.to.as_ref().is_some_and(|to| self.cursor.key() >= &**to) {
                 return Ok(false);
             }
             let (key, seq, slot) = (self.cursor.key(), self.cursor.seq(), self.cursor.slot());
             if self.retain.keep(key, seq, slot) {
-                // The one way from an input to an output: a pointer is as good as the segment it names.
+                let slot = match slot {
+                    Slot::Pointer(pointer) => &Slot::Pointer((self.resolve)(pointer)?),
+                    other => other,
+                };
                 self.outputs.add(key, seq, slot)?;
             }
             self.cursor.next()?;

@@ -9,6 +9,7 @@
 )]
 
 mod collect;
+mod compaction;
 mod crash;
 mod faults;
 #[expect(dead_code, reason = "shared with the tests of snapshots, which use all of it")]

@@ -47,7 +47,10 @@ pub fn of(seed: u64) -> (&'static str, Options) {
         ("tiny blocks", Options { block_bytes: 1, partition_bytes: 1, ..small() }),
         ("huge blocks", Options { block_bytes: 1 << 20, table_bytes: 1 << 30, ..small() }),
         ("one table at a time", Options { l0_tables_max: 1, table_bytes: 1, ..small() }),
-        ("no compaction", Options { l0_tables_max: 1_000, ..small() }),
+        (
+            "no compaction",
+            Options { l0_tables_max: 1_000, l0_tables_slow: 1_001, l0_tables_stop: 1_001, ..small() },
+        ),
         ("no cache", Options { block_cache_bytes: 0, open_tables_max: 1, read_threads: 0, ..small() }),
         ("a large cache", Options { block_cache_bytes: 64 << 20, open_tables_max: 1_000, ..small() }),
         ("many readers", Options { read_threads: 8, tail_cache_bytes: 0, ..small() }),

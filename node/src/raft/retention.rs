@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kv_lsm::Store;
 use openraft::Raft;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 
 use super::peer::Receiving;
@@ -47,13 +48,21 @@ impl Retention {
         loop {
             interval.tick().await;
             self.receiving.prune().await;
-            let Some(at) = self.store.purge_candidate(self.keep_bytes) else { continue };
+            // A node that is alone has nobody to keep it for.
+            let keep_bytes = if self.is_alone() { 0 } else { self.keep_bytes };
+            let Some(at) = self.store.purge_candidate(keep_bytes) else { continue };
             self.floor.raise(at.index + 1);
             if let Err(error) = self.purge(at.index).await {
                 tracing::debug!(%error, "consensus has stopped: the log is purged no more");
                 return;
             }
         }
+    }
+
+    fn is_alone(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let members = metrics.borrow_watched().membership_config.clone();
+        members.membership().nodes().count() == 1
     }
 
     /// The snapshot is a promise and costs nothing; openraft purges no more than one includes. Where it is

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cursor::Cursor;
-use crate::key::{Kind, Seq, Slot};
+use crate::error::StoreError;
+use crate::key::{Kind, Seq, Slot, ValuePointer};
 use crate::memtable::Memtable;
 use crate::merge::MergeCursor;
 use crate::table::testing::{TestDir, Versions, collect, few, identity, inline, lookup, pointer, version};
@@ -217,15 +218,20 @@ fn everything() -> RangeSet {
     [KeyRange { smallest: Vec::new(), largest: vec![0xff; 9] }].into_iter().collect()
 }
 
-fn run_job(dir: &TestDir, job: &Job, first: u64) -> Result<Vec<Arc<TableReader>>, TableError> {
+fn run_job(dir: &TestDir, job: &Job, first: u64) -> Result<Vec<Arc<TableReader>>, StoreError> {
     let made = start(dir, job, first)?;
     Ok(made.keep().iter().map(|summary| dir.open(summary)).collect())
 }
 
-fn start(dir: &TestDir, job: &Job, first: u64) -> Result<Made, TableError> {
-    let mut merge = Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(first))?;
+fn start(dir: &TestDir, job: &Job, first: u64) -> Result<Made, StoreError> {
+    let mut merge = begin(dir, job, first)?;
     while merge.advance(7)? {}
-    merge.finish()
+    Ok(merge.finish()?)
+}
+
+fn begin(dir: &TestDir, job: &Job, first: u64) -> Result<Merge, TableError> {
+    let stay = Box::new(|pointer: &ValuePointer| Ok(*pointer));
+    Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(first), stay)
 }
 
 fn small_blocks() -> TableOptions {
@@ -306,7 +312,7 @@ fn a_merge_that_is_given_up_leaves_nothing() {
     let dir = TestDir::new();
     let versions: Versions = (0..5000u64).map(|n| (version(&n.to_be_bytes(), 1), Slot::Tombstone)).collect();
     let job = job(vec![dir.table(2, &TableOptions::default(), &versions)]);
-    let mut merge = Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(10)).unwrap();
+    let mut merge = begin(&dir, &job, 10).unwrap();
     assert!(merge.advance(1000).unwrap());
     assert!(dir.names().len() > 3, "{:?}", dir.names());
     drop(merge);
@@ -335,7 +341,7 @@ fn a_failed_run_leaves_nothing_and_touches_no_other_file() {
     let dir = TestDir::new();
     let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
     dir.put(13, b"taken");
-    assert!(matches!(run_job(&dir, &job(inputs), 10), Err(TableError::Io(_))));
+    assert!(matches!(run_job(&dir, &job(inputs), 10), Err(StoreError::Table(TableError::Io(_)))));
     assert_eq!(dir.names(), ["00000001.sst", "00000013.sst"]);
 }
 
@@ -355,7 +361,11 @@ fn whichever_operation_fails_nothing_is_left_and_a_second_run_succeeds() {
                     assert!(nth > 1, "{op:?} never happens");
                     break;
                 };
-                assert_eq!(matches!(failed, TableError::SyncFailed(_)), op == OpKind::Sync, "{failed}");
+                assert_eq!(
+                    matches!(failed, StoreError::Table(TableError::SyncFailed(_))),
+                    op == OpKind::Sync,
+                    "{failed}"
+                );
                 assert_eq!(dir.names(), ["00000001.sst"], "{op:?} {nth}");
                 let outputs = run_job(&dir, &job, 10).unwrap();
                 assert_eq!(read_level(&outputs), few());
@@ -390,6 +400,6 @@ fn damage_in_an_input_stops_the_run() {
     bytes[middle] ^= 1;
     dir.put(1, &bytes);
     let outcome = run_job(&dir, &job(vec![table]), 10);
-    assert!(matches!(outcome, Err(TableError::Corruption { .. })));
+    assert!(matches!(outcome, Err(StoreError::Table(TableError::Corruption { .. }))));
     assert_eq!(dir.names(), ["00000001.sst"]);
 }

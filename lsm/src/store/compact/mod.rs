@@ -62,7 +62,10 @@ impl Compactor {
                 let Some(job) = task.jobs.get(part).cloned() else { return Ok(true) };
                 let (shared, core) = (self.shared.clone(), &self.shared.core);
                 let numbers = Box::new(move || shared.core.table_identity(shared.changes.allocate()));
-                let merge = Merge::start(&core.vfs, &core.dir, job, &core.table_options(), numbers)?;
+                let resolver = task.resolver.clone();
+                let resolve = Box::new(move |pointer: &_| resolver.resolve(pointer));
+                let options = core.table_options();
+                let merge = Merge::start(&core.vfs, &core.dir, job, &options, numbers, resolve)?;
                 Doing::Merge { task, part, merge: Box::new(merge) }
             }
         });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kv_manifest::TableMeta;
 
 use super::super::view::{Table, View};
-use super::super::{Shared, StoreError};
+use super::super::{Resolver, Shared, StoreError};
 use super::table::Compactions;
 use crate::compaction::{
     Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Work,
@@ -21,6 +21,8 @@ pub(crate) struct Task {
     pub inputs: Vec<Arc<Table>>,
     /// One for each part, by key; none where tables only move.
     pub jobs: Vec<Job>,
+    /// Keeps the files that outputs point into from being collected until the outputs are recorded.
+    pub resolver: Arc<Resolver>,
 }
 
 impl Task {
@@ -88,7 +90,7 @@ impl Shared {
                 Work::Move => Vec::new(),
                 Work::Merge => jobs(&situation, &options, &choice.claim, &inputs, parts, &snapshots),
             };
-            Task { choice, inputs, jobs }
+            Task { choice, inputs, jobs, resolver: Arc::new(self.resolver()) }
         });
         compactions.asked.retain(|asked| {
             let waits = !is_satisfied(&situation, &options, &asked.wanted);
