@@ -9,8 +9,8 @@ use super::super::view::{Table, View};
 use super::super::{Shared, StoreError};
 use super::table::Compactions;
 use crate::compaction::{
-    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Work,
-    is_satisfied, pick, split,
+    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Why,
+    Work, is_satisfied, pick, split,
 };
 use crate::key::Seq;
 
@@ -81,8 +81,10 @@ impl Shared {
         };
         let options = self.core.options.pick();
         let choice = pick(&situation, &options);
-        let parts = if compactions.is_empty() { self.core.options.compactions_max } else { 1 };
         let task = choice.map(|choice| {
+            // A size is no reason for haste: the other workers stay free for level 0.
+            let free = self.core.options.compactions_max.saturating_sub(claims.len());
+            let parts = if choice.why == Why::Size { 1 } else { free };
             let inputs = inputs(&view, &choice.claim);
             let jobs = match choice.work {
                 Work::Move => Vec::new(),
