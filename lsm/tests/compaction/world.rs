@@ -20,7 +20,12 @@ pub struct World {
 
 impl World {
     pub fn stepped() -> Self {
-        let (disk, clock) = (MemVfs::new(), Arc::new(ManualClock::default()));
+        Self::on(MemVfs::new())
+    }
+
+    /// Stepped, on what is there.
+    pub fn on(disk: MemVfs) -> Self {
+        let clock = Arc::new(ManualClock::default());
         let executor = SteppedExecutor::new(clock.clone());
         let environment =
             Environment { vfs: Arc::new(disk.clone()), clock, executor: Arc::new(executor.clone()) };

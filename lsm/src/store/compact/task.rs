@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kv_manifest::TableMeta;
 
+use super::super::Shared;
 use super::super::view::{Table, View};
-use super::super::{Shared, StoreError};
 use super::table::Compactions;
 use crate::compaction::{
     Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Why,
@@ -118,20 +118,6 @@ impl Shared {
     fn is_due(&self, table: &Table, now: Duration) -> bool {
         let Some(within) = self.core.options.erase_within else { return false };
         table.meta.tombstones > 0 && table.since.is_none_or(|since| now.saturating_sub(since) >= within / 2)
-    }
-
-    /// Takes the outputs of a part; with the last one, records all.
-    pub(super) fn end_part(
-        &self,
-        task: &Arc<Task>,
-        part: usize,
-        made: crate::compaction::Made,
-    ) -> Result<(), StoreError> {
-        let all = self.compactions.lock().end_part(task, part, made);
-        match all {
-            Some(all) => self.record(task, all),
-            None => Ok(()),
-        }
     }
 }
 
