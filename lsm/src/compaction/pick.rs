@@ -43,6 +43,8 @@ pub enum Why {
     Size,
     /// Tombstones and shadowed versions at the bottom.
     Garbage,
+    /// Many small tables beside each other.
+    Small,
     /// A tombstone has waited long enough.
     Due,
     /// Nothing else is going on.
@@ -59,6 +61,7 @@ impl Why {
             Self::Count => "count",
             Self::Size => "size",
             Self::Garbage => "garbage",
+            Self::Small => "small",
             Self::Due => "due",
             Self::Idle => "idle",
             Self::Wanted => "wanted",
@@ -77,6 +80,7 @@ pub fn pick(situation: &Situation<'_>, options: &PickOptions) -> Option<Choice> 
         .or_else(|| picker.wanted())
         .or_else(|| picker.by_score())
         .or_else(|| picker.garbage())
+        .or_else(|| picker.small())
         .or_else(|| picker.idle())
 }
 
@@ -168,8 +172,12 @@ impl<'a> Picker<'a> {
 
     fn may_move_one(&self, table: &TableMeta, to: usize) -> bool {
         let range = KeyRange::of(table);
-        let grandparents: u64 = self.situation.touching(to + 1, &range).map(|table| table.meta.bytes).sum();
         let drops = table.tombstones > 0 && self.situation.is_bottom(to, &range);
-        !drops && grandparents <= self.options.grandparent_bytes_max()
+        !drops && self.grandparent_bytes(to, &range) <= self.options.grandparent_bytes_max()
+    }
+
+    /// Bytes that an output in this level would overlap in the next.
+    fn grandparent_bytes(&self, to: usize, range: &KeyRange) -> u64 {
+        self.situation.touching(to + 1, range).map(|table| table.meta.bytes).sum()
     }
 }

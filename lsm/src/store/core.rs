@@ -232,12 +232,12 @@ impl Core {
 
     /// Whether the active memtable should be frozen before the next entry.
     pub(crate) fn is_full(&self) -> bool {
-        self.fill() >= 1.0
+        self.fill(&self.view()) >= 1.0
     }
 
     /// How full the active memtable is; from 1 on it should be frozen.
-    pub(crate) fn fill(&self) -> f64 {
-        let active = self.view().active.clone();
+    pub(crate) fn fill(&self, view: &View) -> f64 {
+        let active = &view.active;
         let share = |is: u64, max: u64| is as f64 / max as f64;
         share(active.approximate_bytes() as u64, self.options.memtable_bytes_max)
             .max(share(active.entries() as u64, self.options.memtable_entries_max))

@@ -279,6 +279,10 @@ impl Store {
             if !wait(&self.shared.core.view()) {
                 return Ok(());
             }
+            if self.shared.is_stopping() {
+                // The workers that could change it are told to end.
+                return Err(StoreError::Invalid("the store is being closed".into()));
+            }
             self.flusher.wake();
             self.executor.wait(&gate);
         }

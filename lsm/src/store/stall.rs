@@ -7,6 +7,7 @@ use std::time::Duration;
 use kv_vfs::{Gate, Step, Worker};
 use parking_lot::Mutex;
 
+use super::view::View;
 use super::{Shared, Store};
 use crate::compaction::{Load, pause, pressure};
 use crate::error::StoreError;
@@ -72,46 +73,44 @@ impl Shared {
         self.stalls.pressure.store(pressure.to_bits(), Ordering::Release);
     }
 
-    /// How near to a stop writes are, from 0 to 1.
-    fn pressure(&self) -> f64 {
+    /// How near to a stop writes are, from 0 to 1, with the active memtable so full.
+    fn pressure(&self, view: &View, fill: f64) -> f64 {
         let tables = f64::from_bits(self.stalls.pressure.load(Ordering::Acquire));
-        let is_last = self.core.view().frozen.len() >= self.core.options.memtables_waiting_max;
-        if is_last { tables.max(self.core.fill().min(1.0)) } else { tables }
+        let is_last = view.frozen.len() >= self.core.options.memtables_waiting_max;
+        if is_last { tables.max(fill.min(1.0)) } else { tables }
     }
 }
 
 impl Store {
     /// Whether an entry can be applied now, without having to wait.
     pub(super) fn has_room(&self) -> bool {
-        !self.is_stopped()
-            && self.shared.pressure() <= 0.0
-            && (!self.shared.core.is_full() || self.freeze_if_room())
+        let view = self.shared.core.view();
+        let fill = self.shared.core.fill(&view);
+        !self.is_too_many(&view)
+            && self.shared.pressure(&view, fill) <= 0.0
+            && (fill < 1.0 || self.freeze_if_room())
     }
 
     /// Waits until the active memtable has room and level 0 is not too full; near to that, for a moment.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
-        if self.is_stopped() {
+        let view = self.shared.core.view();
+        let fill = self.shared.core.fill(&view);
+        let pressure = self.shared.pressure(&view, fill);
+        if self.is_too_many(&view) {
             self.stopped(|store| store.wait_while(|view| store.is_too_many(view)))?;
         }
-        while self.shared.core.is_full() {
-            if self.freeze_if_room() {
-                break;
+        if fill >= 1.0 {
+            while !self.freeze_if_room() {
+                let max = self.options().memtables_waiting_max;
+                self.stopped(|store| store.wait_while(|view| view.frozen.len() >= max))?;
             }
-            let max = self.options().memtables_waiting_max;
-            self.stopped(|store| store.wait_while(|view| view.frozen.len() >= max))?;
-        }
-        let pressure = self.shared.pressure();
-        if pressure > 0.0 {
+        } else if pressure > 0.0 {
             self.slow_down(pause(pressure, bytes));
         }
         Ok(())
     }
 
-    fn is_stopped(&self) -> bool {
-        self.is_too_many(&self.shared.core.view())
-    }
-
-    fn is_too_many(&self, view: &super::view::View) -> bool {
+    fn is_too_many(&self, view: &View) -> bool {
         view.tables.levels.first().map_or(0, Vec::len) >= self.options().l0_tables_stop
     }
 

@@ -32,6 +32,12 @@ pub fn options() -> Options {
         tail_cache_bytes: 16 << 10,
         waiting_bytes_max: 64 << 10,
         l0_tables_max: 2,
+        l0_tables_slow: 3,
+        l0_tables_stop: 5,
+        // Values count: a few of them fill a level, and the next one.
+        base_bytes: 16 << 10,
+        level_multiplier: 2,
+        idle_after: Duration::from_millis(70),
         table_bytes: 1 << 10,
         block_bytes: 256,
         ..Options::default()

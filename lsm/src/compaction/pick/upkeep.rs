@@ -5,6 +5,10 @@ use super::super::shape::weight;
 use super::super::situation::{PickOptions, Situation, TableState, Wanted};
 use super::{Choice, Picker, Why};
 
+/// Neighbours that are merged because they are small: an entry is written once more each time that its table
+/// grows to eight times its length.
+const SMALL_TABLES: usize = 8;
+
 /// Whether nothing is left to be done of what somebody wants.
 #[must_use]
 pub fn is_satisfied(situation: &Situation<'_>, options: &PickOptions, wanted: &Wanted) -> bool {
@@ -46,6 +50,26 @@ impl<'a> Picker<'a> {
             garbage > 0 && garbage >= table.meta.entries.saturating_mul(self.options.garbage_percent)
         };
         (1..self.situation.levels.len()).find_map(|level| self.in_place(level, Why::Garbage, &much))
+    }
+
+    /// Neighbours in a level that do not fill half a table together. What is written in order and little at a
+    /// time moves down as it is, and would make ever more of them.
+    pub(super) fn small(&self) -> Option<Choice> {
+        (1..self.situation.levels.len()).find_map(|level| {
+            let runs = self.situation.level(level).windows(SMALL_TABLES);
+            let mut small = runs.filter(|run| self.become_one(level, run));
+            small.find_map(|run| self.down(level, run, level, Why::Small))
+        })
+    }
+
+    /// Whether a merge of these makes one table of them, none of which is most of it.
+    fn become_one(&self, level: usize, tables: &[TableState<'a>]) -> bool {
+        let bytes = || tables.iter().map(|table| table.meta.bytes);
+        let (sum, most): (u64, u64) = (bytes().sum(), bytes().max().unwrap_or(0));
+        let Some(range) = KeyRange::hull(tables.iter().map(|table| table.meta)) else { return false };
+        sum <= self.options.table_bytes / 2
+            && most <= sum / 2
+            && self.grandparent_bytes(level, &range) <= self.options.grandparent_bytes_max()
     }
 
     /// Merges a table at the bottom by itself, if that frees anything.

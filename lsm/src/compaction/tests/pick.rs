@@ -217,7 +217,11 @@ fn check(scene: &Scene, choice: &Choice) {
     assert!(inputs.iter().all(|meta| [*from, *to].contains(&usize::from(meta.level))));
     assert_eq!(KeyRange::hull(inputs.iter().copied()).as_ref(), Some(range));
     assert!(inputs.iter().any(|meta| usize::from(meta.level) == *from));
-    assert!(scene.running.iter().all(|running| !running.excludes(&choice.claim)), "{choice:?}");
+    for running in &scene.running {
+        let shared = running.tables.iter().any(|id| tables.contains(id));
+        let written = *to > 0 && running.to == *to && running.range.touches(range);
+        assert!(!shared && !written, "in the way of {running:?}: {choice:?}");
+    }
     // A version never gets below an older one of its key, nor beside another table of its keys.
     for (level, tables) in scene.levels.iter().enumerate() {
         for (at, (meta, ..)) in tables.iter().enumerate().filter(|(_, (meta, ..))| !is_input(meta)) {

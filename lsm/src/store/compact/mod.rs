@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kv_vfs::{Step, Worker};
 
 use super::{Shared, StoreError};
-use crate::compaction::{Merge, Work};
+use crate::compaction::{Made, Merge, Work};
 
 pub use table::CompactionStats;
 pub(crate) use table::Compactions;
@@ -29,7 +29,13 @@ pub(crate) struct Compactor {
 /// What a worker has taken.
 enum Doing {
     Move(Arc<Task>),
-    Merge { task: Arc<Task>, part: usize, merge: Box<Merge> },
+    Merge {
+        task: Arc<Task>,
+        part: usize,
+        merge: Box<Merge>,
+    },
+    /// All parts have ended.
+    Record(Arc<Task>, Vec<Made>),
 }
 
 impl Compactor {
@@ -46,10 +52,12 @@ impl Compactor {
                 if merge.advance(STEP_VERSIONS)? {
                     self.doing = Some(Doing::Merge { task, part, merge });
                 } else {
-                    self.shared.end_part(&task, part, merge.finish()?)?;
+                    let all = self.shared.compactions.lock().end_part(&task, part, merge.finish()?);
+                    self.doing = all.map(|all| Doing::Record(task, all));
                 }
                 Ok(true)
             }
+            Some(Doing::Record(task, made)) => self.shared.record(&task, made).map(|()| true),
         }
     }
 

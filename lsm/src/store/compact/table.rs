@@ -71,11 +71,6 @@ impl Compactions {
         Some(taken)
     }
 
-    /// Whether nothing is being compacted.
-    pub(super) fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
-
     /// Begins a compaction.
     ///
     /// # Panics

@@ -6,11 +6,11 @@ use std::time::Duration;
 use kv_manifest::TableMeta;
 
 use super::super::view::{Table, View};
-use super::super::{Resolver, Shared, StoreError};
+use super::super::{Resolver, Shared};
 use super::table::Compactions;
 use crate::compaction::{
-    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Work,
-    is_satisfied, pick, split,
+    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Why,
+    Work, is_satisfied, pick, split,
 };
 use crate::key::Seq;
 
@@ -83,8 +83,10 @@ impl Shared {
         };
         let options = self.core.options.pick();
         let choice = pick(&situation, &options);
-        let parts = if compactions.is_empty() { self.core.options.compactions_max } else { 1 };
         let task = choice.map(|choice| {
+            // A size is no reason for haste: the other workers stay free for level 0.
+            let free = self.core.options.compactions_max.saturating_sub(claims.len());
+            let parts = if choice.why == Why::Size { 1 } else { free };
             let inputs = inputs(&view, &choice.claim);
             let jobs = match choice.work {
                 Work::Move => Vec::new(),
@@ -118,20 +120,6 @@ impl Shared {
     fn is_due(&self, table: &Table, now: Duration) -> bool {
         let Some(within) = self.core.options.erase_within else { return false };
         table.meta.tombstones > 0 && table.since.is_none_or(|since| now.saturating_sub(since) >= within / 2)
-    }
-
-    /// Takes the outputs of a part; with the last one, records all.
-    pub(super) fn end_part(
-        &self,
-        task: &Arc<Task>,
-        part: usize,
-        made: crate::compaction::Made,
-    ) -> Result<(), StoreError> {
-        let all = self.compactions.lock().end_part(task, part, made);
-        match all {
-            Some(all) => self.record(task, all),
-            None => Ok(()),
-        }
     }
 }
 

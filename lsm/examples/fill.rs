@@ -1,0 +1,66 @@
+//! Fills a database and says what that cost: `cargo run --release -p kv-lsm --example fill -- KEYS [VALUE_BYTES]`.
+#![expect(clippy::print_stdout, reason = "a program that prints figures")]
+
+use std::time::{Duration, Instant};
+
+use kv_lsm::{Db, Durability, Options, ScanRange, WriteBatch};
+
+/// Keys of 16 bytes in a shuffled order: a bijection, so that no key comes twice.
+fn key(number: u64) -> String {
+    format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// What this process has written to files, where the system says so.
+#[expect(clippy::disallowed_methods, reason = "no data directory")]
+fn written_bytes() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<u64> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let keys = arguments.first().copied().unwrap_or(2_000_000);
+    let value_bytes = arguments.get(1).copied().unwrap_or(100);
+    let dir = tempfile::tempdir()?;
+    let db = Db::open(dir.path(), Options::default())?;
+    let (mut longest, mut over) = (Duration::ZERO, [0u64; 4]);
+    let began = Instant::now();
+    for number in 0..keys {
+        let noise = number.wrapping_mul(0xd134_2543_de82_ef95);
+        let value: Vec<u8> = (0..value_bytes).map(|n| (noise.rotate_left(n as u32) >> 17) as u8).collect();
+        let mut batch = WriteBatch::default();
+        batch.put(key(number).as_bytes(), value).durability(Durability::Batched);
+        let before = Instant::now();
+        db.write(batch)?;
+        let took = before.elapsed();
+        longest = longest.max(took);
+        for (count, millis) in over.iter_mut().zip([1, 10, 50, 200]) {
+            *count += u64::from(took > Duration::from_millis(millis));
+        }
+    }
+    let filled = began.elapsed();
+    db.store().flush()?;
+    let tables = db.store().tables();
+    let at = |level| tables.iter().filter(|table| table.level == level).count();
+    let user_bytes = keys * (16 + value_bytes);
+    println!("{:.0} writes/s, longest {longest:.1?}", keys as f64 / filled.as_secs_f64());
+    println!("writes over 1, 10, 50, 200 ms: {over:?}");
+    println!("tables by level: {:?}", (0..7).map(at).collect::<Vec<_>>());
+    if let Some(written) = written_bytes() {
+        let log = user_bytes + keys * 60;
+        println!(
+            "{} MB written, {:.2} times keys and values",
+            written >> 20,
+            written as f64 / user_bytes as f64
+        );
+        println!(
+            "without the log, about {:.2} times",
+            written.saturating_sub(log) as f64 / user_bytes as f64
+        );
+    }
+    let listed = Instant::now();
+    let count = db.scan(ScanRange::default())?.count();
+    println!("{count} keys listed in {:.1?}", listed.elapsed());
+    db.close()?;
+    Ok(())
+}
