@@ -68,10 +68,10 @@ fn faults(op: OpKind) -> Vec<(Fault, Times)> {
 #[must_use]
 pub fn sweep(per_site: usize) -> Tally {
     let mut tally = Tally::default();
-    let reached = one(Node, per_site, &mut tally);
+    one(Node, per_site, &mut tally);
     one(Embedded, per_site, &mut tally);
     recovery::sweep(per_site, &mut tally);
-    rare::second_failures(&reached, &mut tally);
+    rare::second_failures(&mut tally);
     rare::verification(&mut tally);
     tally
 }
@@ -79,8 +79,8 @@ pub fn sweep(per_site: usize) -> Tally {
 /// Places, and the numbers of their operations among those of their kind.
 type Reached = BTreeMap<Site, Vec<u64>>;
 
-fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) -> Reached {
-    let reached = sites::record(subject, SEED);
+fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) {
+    let reached: Reached = sites::record(subject, SEED);
     let mut tries = Vec::new();
     for (site, numbers) in &reached {
         tally.outcomes.entry(site.clone()).or_default().reached += numbers.len() as u64;
@@ -95,7 +95,6 @@ fn one<S: Subject>(subject: S, per_site: usize, tally: &mut Tally) -> Reached {
             format!("{} workload, {site}, number {nth} of {:?}, {error:?} {times:?}", S::NAME, site.op);
         (site, what, catch_unwind(AssertUnwindSafe(|| fail(subject, &[rule]))))
     });
-    reached
 }
 
 /// Does all tries and takes the outcomes in.

@@ -1,23 +1,19 @@
 //! Places that no run reaches by itself: what is done about a failure, and what only an operator asks for.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kv_lsm::{Store, StoreError};
 use kv_vfs::fault::{Fault, Rule, Times};
-use kv_vfs::{FaultVfs, MemVfs, OpKind, Survival};
+use kv_vfs::{FaultVfs, MemVfs, OpKind, Survival, Vfs};
+use parking_lot::Mutex;
 
 use super::sites::{Site, watched, watched_on};
 use super::{End, Reached, SEED, Tally, fail, faults, run_all, spread};
 use crate::crash::Subject;
 use crate::node::Node;
 use crate::world::{Life, shared};
-
-/// What is written then is taken away by whoever was writing it.
-const FIRST: &str = "lsm/src/table/writer.rs";
-
-/// First failures of each place: so many that compactions are among them, and not flushes alone.
-const PER_FIRST: usize = 6;
 
 fn rule(op: OpKind, nth: u64, times: Times, error: Fault) -> Rule {
     Rule { op, path_contains: String::new(), nth, times, error }
@@ -27,35 +23,49 @@ fn new<'a>(sites: &'a Reached, tally: &Tally) -> Vec<(&'a Site, &'a Vec<u64>)> {
     sites.iter().filter(|(site, _)| !tally.outcomes.contains_key(site)).collect()
 }
 
-/// Fails what a failure leads to: operations at places that are reached only after it.
-pub(super) fn second_failures(reached: &Reached, tally: &mut Tally) {
-    let mut tries: Vec<(Site, Rule, Rule)> = Vec::new();
-    let firsts = reached.iter().filter(|(site, _)| site.file == FIRST && site.op.mutates());
-    for (site, numbers) in firsts {
-        for nth in spread(numbers, PER_FIRST) {
-            let first = rule(site.op, nth, Times::Once, Fault::Eio);
-            let vfs = FaultVfs::new(shared(&MemVfs::new()));
-            vfs.fail(first.clone());
-            let then = watched_on(vfs, |vfs| {
-                let ended = Node.run(SEED, vfs, &Life::new(Default::default()));
-                assert!(ended.is_err(), "{site}, number {nth}: goes on");
-            });
-            for (second, numbers) in new(&then, tally) {
-                let faults = faults(second.op).into_iter();
-                tries.extend(faults.map(|(fault, times)| {
-                    (second.clone(), first.clone(), rule(second.op, numbers[0], times, fault))
-                }));
-            }
+/// Fails what a failed compaction leads to: it takes away what it has written, which may fail, too.
+pub(super) fn second_failures(tally: &mut Tally) {
+    let mut found: Vec<(Site, Rule, Rule)> = Vec::new();
+    for first in first_of_a_compaction() {
+        let vfs = FaultVfs::new(shared(&MemVfs::new()));
+        vfs.fail(first.clone());
+        let then = watched_on(vfs, |vfs| {
+            let ended = Node.run(SEED, vfs, &Life::new(Default::default()));
+            assert!(ended.is_err(), "goes on after {first:?}");
+        });
+        for (second, numbers) in new(&then, tally) {
+            let faults = faults(second.op).into_iter();
+            found.extend(faults.map(|(fault, times)| {
+                (second.clone(), first.clone(), rule(second.op, numbers[0], times, fault))
+            }));
         }
     }
-    for (site, ..) in &tries {
+    for (site, ..) in &found {
         tally.outcomes.entry(site.clone()).or_default().reached += 1;
     }
+    let tries: Vec<_> = found.iter().map(|(site, first, second)| (site, first, second)).collect();
     run_all(&tries, tally, |(site, first, second)| {
         let what = format!("node workload, {site} after {first:?}: {second:?}");
-        let rules = [first.clone(), second.clone()];
-        (site, what, catch_unwind(AssertUnwindSafe(|| fail(Node, &rules))))
+        let rules = [Rule::clone(first), Rule::clone(second)];
+        (*site, what, catch_unwind(AssertUnwindSafe(|| fail(Node, &rules))))
     });
+}
+
+/// The first write and the first sync of a compaction, failing.
+fn first_of_a_compaction() -> Vec<Rule> {
+    let life = Life::new(Default::default());
+    let (vfs, firsts) =
+        (FaultVfs::new(shared(&MemVfs::new())), Arc::<Mutex<BTreeMap<OpKind, u64>>>::default());
+    let (watched, noted) = (life.clone(), firsts.clone());
+    vfs.observe(move |op, number| {
+        if matches!(op, OpKind::Write | OpKind::Sync) && watched.worker().as_deref() == Some("compactor") {
+            noted.lock().entry(op).or_insert(number);
+        }
+    });
+    Node.run(SEED, &(Arc::new(vfs) as Arc<dyn Vfs>), &life).unwrap();
+    let firsts = std::mem::take(&mut *firsts.lock());
+    assert_eq!(firsts.len(), 2, "no compaction");
+    firsts.into_iter().map(|(op, nth)| rule(op, nth, Times::Once, Fault::Eio)).collect()
 }
 
 /// Fails what only a verification does, which an operator may ask a running node for: it must say so.
