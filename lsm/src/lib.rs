@@ -20,7 +20,7 @@ pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
 pub use options::Options;
 pub use store::{
-    Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, GcRun, NewStore,
-    Receiver, Resolver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines,
+    Applied, Collected, Collection, Environment, Export, ExportRecord, ExportValue, Found, GcReport, GcRun,
+    NewStore, Receiver, Resolver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, Store, segment_lines,
     verify_segment,
 };

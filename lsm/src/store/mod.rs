@@ -35,7 +35,7 @@ use changes::Changes;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
-pub use gc::{Collected, Collection, GcRun, Resolver};
+pub use gc::{Collected, Collection, GcReport, GcRun, Resolver};
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
 pub use receive::Receiver;
