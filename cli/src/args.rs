@@ -49,7 +49,7 @@ pub struct Global {
     pub output: Format,
 
     /// How long one request may take, retries and a change of leader included.
-    /// [default: 10; import and export: 60, so that they wait for a node that restarts; vlog verify: a week]
+    /// [default: 10; import and export: 60, so that they wait for a node that restarts; vlog verify and vlog gc run: a week]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
@@ -258,6 +258,45 @@ pub enum Manifest {
     },
     /// Read the manifest and compare it with the files that are there. Exit 6 on damage.
     Check(DataDir),
+    /// The change-sets, oldest first: number, time, cause and edits. A rewrite drops those before it.
+    History {
+        /// Where.
+        #[command(flatten)]
+        at: DataDir,
+        /// Which.
+        #[command(flatten)]
+        filter: HistoryFilter,
+    },
+    /// What there was after a change-set, as `inspect` shows what there is.
+    At {
+        /// Number of the change-set.
+        number: u64,
+        /// Where.
+        #[command(flatten)]
+        at: DataDir,
+    },
+    /// Write the state down afresh, without its history. Takes the lock: not beside a running node.
+    Rewrite(DataDir),
+}
+
+/// Which change-sets are shown.
+#[derive(Debug, Default, Args)]
+pub struct HistoryFilter {
+    /// From this number on.
+    #[arg(long, value_name = "N")]
+    pub from: Option<u64>,
+    /// Up to this number.
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// Whose cause contains this: flush, compact, gc, roll, ...
+    #[arg(long, value_name = "TEXT")]
+    pub cause: Option<String>,
+    /// That say something of this segment.
+    #[arg(long, value_name = "N")]
+    pub segment: Option<u64>,
+    /// The last so many of them.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
 }
 
 /// Segments.
@@ -287,6 +326,37 @@ pub enum Vlog {
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
+    /// Value GC: gives back the room of values that nobody can read any more. It runs by itself.
+    #[command(subcommand)]
+    Gc(Gc),
+}
+
+/// Value GC.
+#[derive(Debug, Subcommand)]
+pub enum Gc {
+    /// What is collected next, what that costs and brings, and why the other files are not.
+    Plan {
+        /// Look at this data directory, instead of asking a node; as if the settings were the defaults.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// As if any garbage had to go, however little and young.
+        #[arg(long)]
+        any_garbage: bool,
+    },
+    /// Why a segment is, or is not, collected.
+    Explain {
+        /// Number of the segment, as `vlog list` shows it.
+        segment: u64,
+        /// Look at this data directory, instead of asking a node.
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Have a node collect any garbage now, until nothing is gained.
+    Run,
+    /// Have a node not collect by itself, until it is resumed or ends.
+    Pause,
+    /// Have a node collect by itself again.
+    Resume,
 }
 
 /// Tables. Works beside a running node.

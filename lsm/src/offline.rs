@@ -25,7 +25,9 @@ use kv_vlog::SegmentInput;
 pub use report::{CheckReport, Problem};
 
 use crate::error::StoreError;
-use crate::store;
+use crate::gc::{Candidate, Priority, files};
+use crate::options::Options;
+use crate::store::{self, GcReport};
 use crate::table::TableIdentity;
 use report::{file_name, problem_of};
 
@@ -76,6 +78,23 @@ pub fn check(vfs: &Arc<dyn Vfs>, dir: &Path, progress: &dyn Fn(Progress)) -> Res
     }
     check.report.finish();
     Ok(check.report)
+}
+
+/// What value GC would do in a data directory that is not open: as a store with these options says of itself, only
+/// that nobody has watched how long files have been complete.
+///
+/// # Errors
+/// The room on the file system cannot be asked for.
+pub fn gc_report(
+    vfs: &Arc<dyn Vfs>,
+    dir: &Path,
+    state: &State,
+    options: &Options,
+    at_least: Priority,
+) -> Result<GcReport, StoreError> {
+    let candidate = |usage| Candidate { usage, age: None, obstacle: None };
+    let candidates = files(state).into_iter().map(candidate).collect();
+    Ok(GcReport::of(candidates, Vec::new(), options, vfs.space(dir)?, at_least))
 }
 
 /// What the header of a segment must say, where it is, and what the manifest knows of it: for tools.

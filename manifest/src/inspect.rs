@@ -10,7 +10,7 @@ use crate::edit::{ChangeSet, Identity};
 use crate::error::ManifestError;
 use crate::names::manifest_name;
 use crate::scan::{TornTail, scan};
-use crate::state::State;
+use crate::state::{InvalidEdit, State};
 
 /// How often a manifest is looked for when the node replaces it while it is being opened.
 const ATTEMPTS: u32 = 16;
@@ -76,4 +76,21 @@ pub fn read(vfs: &dyn Vfs, dir: &Path) -> Result<Reading, ManifestError> {
         state: scan.state,
         torn_tail: scan.torn,
     })
+}
+
+impl Reading {
+    /// What there was after the change-set of this number; `None` where the file does not go back, or on, so far.
+    ///
+    /// # Errors
+    /// The change-sets contradict each other: they were not read from a file.
+    pub fn state_at(&self, number: u64) -> Result<Option<State>, InvalidEdit> {
+        let mut state = State::default();
+        for recorded in &self.change_sets {
+            if recorded.change_set.number > number {
+                break;
+            }
+            state.apply(&recorded.change_set)?;
+        }
+        Ok((state.number == number).then_some(state))
+    }
 }

@@ -21,7 +21,7 @@ use crate::progress::{Progress, Unit, message};
 pub fn run(args: &DataDir, context: &mut Context) -> Result<Exit, Failure> {
     let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
     let dir = &args.data_dir;
-    let _lock = lock(&*vfs, dir)?;
+    let _lock = lock(&*vfs, dir, "kvadmin check")?;
     let report = {
         let progress = Progress::start(context.progress(), "check", Unit::Bytes, Some(0));
         offline::check(&vfs, dir, &|at| progress.set_of(at.done_bytes, at.total_bytes)).map_err(failure)?
@@ -43,12 +43,15 @@ pub fn run(args: &DataDir, context: &mut Context) -> Result<Exit, Failure> {
 }
 
 /// Takes the lock of a data directory. In one that is none, no lock file is made.
-fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Option<Box<dyn DirLock>>, Failure> {
+///
+/// # Errors
+/// Somebody has it, or the lock file cannot be written.
+pub fn lock(vfs: &dyn Vfs, dir: &Path, who: &str) -> Result<Option<Box<dyn DirLock>>, Failure> {
     let in_dir = |error: std::io::Error| Failure::from(error).of(dir.display());
     if !vfs.exists(&dir.join(names::CURRENT)).map_err(in_dir)? {
         return Ok(None);
     }
-    let holder = format!("kvadmin check, pid {}", std::process::id());
+    let holder = format!("{who}, pid {}", std::process::id());
     match vfs.lock(&dir.join(names::LOCK), &holder) {
         Ok(lock) => Ok(Some(lock)),
         Err(LockError::Held { holder }) => Err(Failure::error(format!(

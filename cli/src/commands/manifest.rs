@@ -5,7 +5,7 @@ use std::path::Path;
 use kv_manifest::{CrossCheck, Reading, Recorded, SegmentState, State, cross_check};
 use serde_json::{Value, json};
 
-use super::{Context, sst};
+use super::{Context, manifest_history, sst};
 use crate::args::Manifest;
 use crate::exit::{Exit, Failure};
 use crate::offline::{Directory, failure};
@@ -24,16 +24,26 @@ pub fn run(command: &Manifest, context: &mut Context) -> Result<Exit, Failure> {
     match command {
         Manifest::Inspect { at, changes } => inspect(&at.data_dir, *changes, context),
         Manifest::Check(at) => check(&at.data_dir, context),
+        Manifest::History { at, filter } => manifest_history::history(&at.data_dir, filter, context),
+        Manifest::At { number, at } => manifest_history::at(&at.data_dir, *number, context),
+        Manifest::Rewrite(at) => manifest_history::rewrite(&at.data_dir, context),
     }
 }
 
 fn inspect(dir: &Path, changes: bool, context: &mut Context) -> Result<Exit, Failure> {
-    let reading = Directory::open(dir)?.reading;
+    show(&Directory::open(dir)?.reading, changes, context)
+}
+
+/// Shows a manifest.
+///
+/// # Errors
+/// The result cannot be written.
+pub fn show(reading: &Reading, changes: bool, context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
-        context.out.json(&reading_json(&reading, changes))?;
+        context.out.json(&reading_json(reading, changes))?;
         return Ok(Exit::Ok);
     }
-    for line in head(&reading) {
+    for line in head(reading) {
         context.out.line(&line)?;
     }
     context.out.line("")?;
@@ -71,7 +81,8 @@ fn reading_json(reading: &Reading, changes: bool) -> Value {
     json
 }
 
-fn change_json(recorded: &Recorded) -> Value {
+/// A change-set, as JSON.
+pub fn change_json(recorded: &Recorded) -> Value {
     let set = &recorded.change_set;
     json!({
         "number": set.number,
@@ -83,7 +94,8 @@ fn change_json(recorded: &Recorded) -> Value {
     })
 }
 
-fn change_lines(recorded: &Recorded) -> Vec<String> {
+/// A change-set: its head, then a line for each edit.
+pub fn change_lines(recorded: &Recorded) -> Vec<String> {
     let set = &recorded.change_set;
     let cause = crate::bytes_text::format(set.cause.as_bytes());
     let head = format!(
@@ -139,12 +151,17 @@ fn segments(state: &State, out: &mut Output) -> Result<(), Failure> {
     table.end(out)
 }
 
-fn segment_row(segment: &SegmentState) -> Vec<String> {
-    let SegmentState { segment, file, generation, epoch, sealed, .. } = segment;
+fn segment_row(known: &SegmentState) -> Vec<String> {
+    let SegmentState { segment, file, generation, epoch, sealed, .. } = known;
     let mut row = [*segment, *file, u64::from(*generation), *epoch].map(|number| number.to_string()).to_vec();
     let info = sealed.as_ref();
     row.push(views::or_dash(info.map(|info| info.end)));
-    let name = info.map_or("open", |info| if info.cut { "cut" } else { "sealed" });
+    let name = match info {
+        None => "open",
+        Some(_) if known.remapped => "moved",
+        Some(info) if info.cut => "cut",
+        Some(_) => "sealed",
+    };
     row.push(name.to_owned());
     row.push(views::or_dash(info.and_then(|info| info.first_index)));
     row.push(views::or_dash(info.and_then(|info| info.last_index)));

@@ -8,10 +8,12 @@ mod export;
 mod get;
 mod import;
 mod manifest;
+mod manifest_history;
 mod put;
 mod scan;
 mod sst;
 mod vlog;
+mod vlog_gc;
 mod vlog_inspect;
 mod vlog_offline;
 

@@ -3,7 +3,7 @@
 use kv_api::admin::{SegmentStatus, VerifyReport};
 use serde::Serialize;
 
-use super::{Context, vlog_inspect, vlog_offline};
+use super::{Context, vlog_gc, vlog_inspect, vlog_offline};
 use crate::args::Vlog;
 use crate::connect;
 use crate::exit::{Exit, Failure};
@@ -35,6 +35,7 @@ pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure>
             };
             verified(&report, context)
         }
+        Vlog::Gc(command) => vlog_gc::run(command, context).await,
         Vlog::Inspect { segment, at, limit } => vlog_inspect::run(*segment, &at.data_dir, *limit, context),
     }
 }
@@ -57,12 +58,18 @@ fn list(segments: Vec<SegmentStatus>, context: &mut Context) -> Result<Exit, Fai
 }
 
 fn row(segment: &SegmentStatus) -> Vec<String> {
-    let SegmentStatus { segment, file, bytes, live_bytes, sealed, first_index, last_index } = segment;
+    let SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index } = segment;
     let live_percent = u128::from(*live_bytes) * 100 / u128::from(*bytes).max(1);
     let index = |index: &Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
     let mut cells = [segment, file, bytes, live_bytes].map(u64::to_string).to_vec();
-    cells.push(live_percent.to_string());
-    cells.push(if *sealed { "sealed" } else { "active" }.to_owned());
+    // Of one whose values were moved, the file is accounted for with its owner.
+    cells.push(if *moved { "-".to_owned() } else { live_percent.to_string() });
+    let state = match (sealed, moved) {
+        (_, true) => "moved",
+        (true, _) => "sealed",
+        (false, _) => "active",
+    };
+    cells.push(state.to_owned());
     cells.extend([index(first_index), index(last_index)]);
     cells
 }
@@ -99,6 +106,7 @@ mod tests {
             bytes: 8 << 20,
             live_bytes: 2 << 20,
             sealed: true,
+            moved: false,
             first_index: Some(5),
             last_index: None,
         };
@@ -107,5 +115,7 @@ mod tests {
         segment.live_bytes = u64::MAX;
         segment.sealed = false;
         assert_eq!(row(&segment)[5], "active");
+        segment.moved = true;
+        assert_eq!(row(&segment)[4..6], ["-", "moved"]);
     }
 }

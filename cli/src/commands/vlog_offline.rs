@@ -24,9 +24,9 @@ pub fn segments(dir: &Path) -> Result<Vec<SegmentStatus>, Failure> {
 }
 
 fn status(line: SegmentLine) -> SegmentStatus {
-    let SegmentLine { segment, file, bytes, live_bytes, sealed, indexes } = line;
+    let SegmentLine { segment, file, bytes, live_bytes, sealed, moved, indexes } = line;
     let (first_index, last_index) = indexes.unzip();
-    SegmentStatus { segment, file, bytes, live_bytes, sealed, first_index, last_index }
+    SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index }
 }
 
 /// Reads and checks all segments; damage goes into the report.
@@ -37,7 +37,8 @@ pub fn verify(dir: &Path, context: &Context) -> Result<VerifyReport, Failure> {
     let directory = Directory::open(dir)?;
     let progress = Progress::start(context.progress(), "verify", Unit::Bytes, None);
     let mut report = VerifyReport { segments: 0, records: 0, bytes: 0, damages: Vec::new() };
-    for segment in directory.state().segments.values() {
+    // Values that were moved are read with the file that they are in.
+    for segment in directory.state().segments.values().filter(|segment| !segment.remapped) {
         let input = segment_input(dir, directory.state(), segment);
         report.segments += 1;
         match walk_segment(&*directory.vfs, &input, &mut |found| progress.advance(found.header.length.into()))

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_api::admin::{Admin, ClusterStatus, NodeStatus, Role, SegmentStatus, VerifyReport};
+use kv_api::admin::{
+    Admin, ClusterStatus, GcFile, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role, SegmentStatus,
+    VerifyReport,
+};
 use kv_api::kv::*;
 use kv_api::transport::{ListenOptions, ServeOptions, Service, Welcome, listen, serve};
 use kv_api::{KvError, Limits};
@@ -28,6 +31,8 @@ pub struct State {
     revision: Revision,
     pub limits: Limits,
     pub leaderless: bool,
+    /// Whether value GC is paused.
+    pub gc_paused: bool,
     pub damages: Vec<String>,
     /// So many writes are done and then answered with "unknown".
     pub unknown_writes: u32,
@@ -228,8 +233,9 @@ impl Admin for Services {
 
     async fn segments(self, _: Context) -> Result<Vec<SegmentStatus>, KvError> {
         let (first_index, last_index) = (Some(1), None);
-        let (bytes, live_bytes, sealed) = (1000, 250, true);
-        Ok(vec![SegmentStatus { segment: 17, file: 93, bytes, live_bytes, sealed, first_index, last_index }])
+        let (bytes, live_bytes, sealed, moved) = (1000, 250, true, false);
+        let (segment, file) = (17, 93);
+        Ok(vec![SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index }])
     }
 
     async fn verify(self, _: Context) -> Result<VerifyReport, KvError> {
@@ -243,5 +249,36 @@ impl Admin for Services {
 
     async fn flush(self, _: Context) -> Result<(), KvError> {
         Ok(())
+    }
+
+    async fn gc_status(self, _: Context, any_garbage: bool) -> Result<GcStatus, KvError> {
+        let why = "below ratio".to_owned();
+        let (segments, age_ms) = (vec![17, 18], Some(2_000));
+        let (bytes, live_bytes, live_values) = (1000, 250, 3);
+        let file =
+            GcFile { file: 93, segments, bytes, live_bytes, live_values, age_ms, chosen: any_garbage, why };
+        let plan = any_garbage.then(gc_plan);
+        let paused = self.0.lock().unwrap().gc_paused;
+        Ok(GcStatus { paused, plan, files: vec![file], held: vec![90], ..GcStatus::default() })
+    }
+
+    async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {
+        let done = GcTotals { runs: 1, files: 1, written_bytes: 251, ..GcTotals::default() };
+        Ok(vec![GcRun { plan: gc_plan(), done }])
+    }
+
+    async fn gc_pause(self, _: Context, paused: bool) -> Result<(), KvError> {
+        self.0.lock().unwrap().gc_paused = paused;
+        Ok(())
+    }
+}
+
+fn gc_plan() -> GcPlan {
+    GcPlan {
+        files: vec![93],
+        written_bytes: 250,
+        freed_bytes: 1000,
+        reclaimed_bytes: 750,
+        ..GcPlan::default()
     }
 }

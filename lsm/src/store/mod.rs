@@ -44,7 +44,7 @@ use compact::Compactions;
 pub use core::Applied;
 pub(crate) use core::Core;
 pub use export::{Export, ExportRecord, ExportValue};
-pub use gc::{Collected, Collection, GcRun, Resolver};
+pub use gc::{Collected, Collection, GcReport, GcRun, Resolver};
 pub use iter::{Bookmark, Iter, IterOptions};
 pub use lookup::RangeSize;
 pub use open::{Environment, NewStore};

@@ -4,18 +4,22 @@
 //! up hangs on the pin of the views that may lead to it; the next views have the next pin. Each pin
 //! keeps the next one: a file goes when the last user of its pin, and of all pins before, is gone.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use kv_vfs::Vfs;
 use kv_vlog::Vlog;
+use parking_lot::Mutex;
+
+use super::Shared;
 
 /// What views hold. Clones of one pin are equal in every respect, so that what holds one can be compared.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pin(Arc<Held>);
+pub(crate) struct Pin(Arc<Hung>);
 
 #[derive(Debug, Default)]
-struct Held {
+struct Hung {
     /// Set once: what goes with this pin, and the pin that came after it.
     after: OnceLock<(Vec<Retired>, Pin)>,
 }
@@ -24,12 +28,33 @@ struct Held {
 /// file; the manifest has durably given them up before.
 #[derive(Debug)]
 pub(crate) struct Retired {
-    pub log: Arc<Vlog>,
-    pub vfs: Arc<dyn Vfs>,
+    log: Arc<Vlog>,
+    vfs: Arc<dyn Vfs>,
     /// Segments and numbers of files.
-    pub places: Vec<(u64, u64)>,
-    /// The file; `None` where other segments have their values in it.
-    pub path: Option<PathBuf>,
+    places: Vec<(u64, u64)>,
+    /// The file and its number; `None` where other segments have their values in it.
+    path: Option<(PathBuf, u64)>,
+    held: Held,
+}
+
+/// The files that are given up, but not removed: somebody may read them. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Arc<Mutex<BTreeSet<u64>>>);
+
+impl Held {
+    /// Their numbers.
+    pub(crate) fn files(&self) -> Vec<u64> {
+        self.0.lock().iter().copied().collect()
+    }
+}
+
+impl Retired {
+    /// Gives up the places; with `path`, the file of this number, too.
+    pub(crate) fn new(shared: &Shared, places: Vec<(u64, u64)>, path: Option<(PathBuf, u64)>) -> Self {
+        let held = shared.collecting.held.clone();
+        held.0.lock().extend(path.iter().map(|(_, file)| *file));
+        Self { log: shared.log.clone(), vfs: shared.core.vfs.clone(), places, path, held }
+    }
 }
 
 impl Pin {
@@ -50,7 +75,7 @@ impl PartialEq for Pin {
 
 impl Eq for Pin {}
 
-impl Drop for Held {
+impl Drop for Hung {
     fn drop(&mut self) {
         // One after the other, not each within the one before: there may be many.
         let mut after = self.after.take();
@@ -64,12 +89,12 @@ impl Drop for Held {
 impl Drop for Retired {
     fn drop(&mut self) {
         self.places.iter().for_each(|(segment, file)| self.log.forget_place(*segment, *file));
-        if let Some(path) = &self.path
-            && let Err(error) = self.vfs.remove(path)
-        {
+        let Some((path, file)) = &self.path else { return };
+        if let Err(error) = self.vfs.remove(path) {
             // Nothing is lost: the next open finds an orphan and removes it.
             tracing::warn!(%error, "could not remove a file of values that is no longer needed");
         }
+        self.held.0.lock().remove(file);
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn drop_segments(shared: &Shared) -> Result<(), StoreError> {
 ///
 /// The caller holds what the tables are.
 pub(super) fn drop_held(shared: &Shared) -> Result<(), StoreError> {
-    let Shared { core, changes, log, .. } = shared;
+    let Shared { core, changes, .. } = shared;
     let dead = changes.with_state(dead);
     if dead.is_empty() {
         return Ok(());
@@ -88,11 +88,9 @@ pub(super) fn drop_held(shared: &Shared) -> Result<(), StoreError> {
     // The manifest before the files: a crash in between leaves orphans.
     let edits = dead.iter().map(|segment| Edit::DropSegment { segment: segment.segment }).collect();
     changes.commit("drop", edits).inspect_err(|error| shared.poison(error))?;
-    let retired = dead.into_iter().map(|Dead { segment, file, is_owner }| Retired {
-        log: log.clone(),
-        vfs: core.vfs.clone(),
-        places: vec![(segment, file)],
-        path: is_owner.then(|| core.dir.join(names::segment_name(file))),
+    let retired = dead.into_iter().map(|Dead { segment, file, is_owner }| {
+        let path = is_owner.then(|| (core.dir.join(names::segment_name(file)), file));
+        Retired::new(shared, vec![(segment, file)], path)
     });
     let retired = retired.collect();
     core.install(|view| view.pin = view.pin.retire(retired));

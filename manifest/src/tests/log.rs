@@ -16,12 +16,19 @@ fn a_life_is_replayed() {
     let vfs = empty();
     let mut manifest = create(&vfs);
     assert_eq!((manifest.state().number, &manifest.state().identity), (1, &identity()));
+    let mut states = vec![manifest.state().clone()];
     for (n, (cause, edits)) in life().into_iter().enumerate() {
         assert_eq!(manifest.append(cause, edits).unwrap(), n as u64 + 2);
         assert_eq!(open(&vfs).unwrap().state(), manifest.state());
+        states.push(manifest.state().clone());
     }
     let reading = read(&vfs, dir()).unwrap();
     assert_eq!(&reading.state, manifest.state());
+    for state in &states {
+        assert_eq!(reading.state_at(state.number).unwrap().as_ref(), Some(state));
+    }
+    let last = manifest.state().number;
+    assert_eq!((reading.state_at(0).unwrap(), reading.state_at(last + 1).unwrap()), (None, None));
     assert_eq!((reading.identity, reading.file), (identity(), "MANIFEST-000001".to_string()));
     assert_eq!(reading.torn_tail, None);
     let told: Vec<_> = reading.change_sets.iter().skip(1).map(|r| r.change_set.cause.as_str()).collect();

@@ -80,10 +80,97 @@ pub struct SegmentStatus {
     pub live_bytes: u64,
     /// Whether it is sealed.
     pub sealed: bool,
+    /// Whether its values are in the file of another segment, where value GC has moved them; then `bytes` is 0.
+    pub moved: bool,
     /// First log index in it; `None`: no entry.
     pub first_index: Option<u64>,
     /// Last log index in it; `None`: no entry.
     pub last_index: Option<u64>,
+}
+
+/// A collection, foreseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcPlan {
+    /// Numbers of the files that go.
+    pub files: Vec<u64>,
+    /// Values that are copied.
+    pub values: u64,
+    /// Bytes that are read.
+    pub read_bytes: u64,
+    /// Bytes that are written.
+    pub written_bytes: u64,
+    /// Bytes of the files that go.
+    pub freed_bytes: u64,
+    /// What the disk holds less afterwards.
+    pub reclaimed_bytes: i64,
+    /// What the disk holds more meanwhile.
+    pub peak_bytes: u64,
+}
+
+/// A file of values, and what value GC makes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcFile {
+    /// Its number.
+    pub file: u64,
+    /// The segments that have their values in it.
+    pub segments: Vec<u64>,
+    /// Its length in bytes; 0 while it is written.
+    pub bytes: u64,
+    /// Bytes of values in it that tables point to.
+    pub live_bytes: u64,
+    /// How many these are.
+    pub live_values: u64,
+    /// For how long it has been complete; `None`: nobody has watched.
+    pub age_ms: Option<u64>,
+    /// Whether it is collected next.
+    pub chosen: bool,
+    /// Why, or why not.
+    pub why: String,
+}
+
+/// What value GC has done since the node was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcTotals {
+    /// Collections.
+    pub runs: u64,
+    /// Files given up.
+    pub files: u64,
+    /// Values copied.
+    pub values: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Bytes of the files given up.
+    pub freed_bytes: u64,
+}
+
+/// What value GC would do, and why not more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcStatus {
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Whether any garbage goes, because room is short or because that was asked.
+    pub emergency: bool,
+    /// The next collection, if there is one.
+    pub plan: Option<GcPlan>,
+    /// All files of values.
+    pub files: Vec<GcFile>,
+    /// Files that are given up, but that somebody still reads.
+    pub held: Vec<u64>,
+    /// What was done.
+    pub totals: GcTotals,
+    /// What made it wait last.
+    pub last_error: Option<String>,
+}
+
+/// A collection that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcRun {
+    /// What was foreseen.
+    pub plan: GcPlan,
+    /// What was done.
+    pub done: GcTotals,
 }
 
 /// What an operator asks a node.
@@ -99,4 +186,10 @@ pub trait Admin {
     async fn transfer_leader(to: u64) -> Result<(), KvError>;
     /// Writes the memtable out as a table now.
     async fn flush() -> Result<(), KvError>;
+    /// What value GC would do; with `any_garbage`, if any garbage had to go.
+    async fn gc_status(any_garbage: bool) -> Result<GcStatus, KvError>;
+    /// Collects any garbage now, until nothing is gained.
+    async fn gc_run() -> Result<Vec<GcRun>, KvError>;
+    /// Has value GC not run by itself, or run again; until the node ends.
+    async fn gc_pause(paused: bool) -> Result<(), KvError>;
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use kv_api::admin::{AdminRequest, AdminResponse, ClusterStatus, SegmentStatus, VerifyReport};
+use kv_api::admin::{
+    AdminRequest, AdminResponse, ClusterStatus, GcRun, GcStatus, SegmentStatus, VerifyReport,
+};
 
 use crate::{
     Client, Error,
@@ -90,6 +92,45 @@ impl Admin {
         let ask = || AdminRequest::Flush {};
         self.call(ask, |response| match response {
             AdminResponse::Flush(done) => Some(done),
+            _ => None,
+        })
+        .await
+    }
+
+    /// What value GC would do, and why not more; with `any_garbage`, if any garbage had to go.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gc_status(&self, any_garbage: bool) -> Result<GcStatus, Error> {
+        let ask = move || AdminRequest::GcStatus { any_garbage };
+        self.call(ask, |response| match response {
+            AdminResponse::GcStatus(status) => Some(status),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Has the node collect any garbage now, until nothing is gained. Takes its time: see [`Client::with_deadline`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gc_run(&self) -> Result<Vec<GcRun>, Error> {
+        let ask = || AdminRequest::GcRun {};
+        self.call(ask, |response| match response {
+            AdminResponse::GcRun(runs) => Some(runs),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Has value GC not run by itself, or run again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn gc_pause(&self, paused: bool) -> Result<(), Error> {
+        let ask = move || AdminRequest::GcPause { paused };
+        self.call(ask, |response| match response {
+            AdminResponse::GcPause(done) => Some(done),
             _ => None,
         })
         .await

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use kv_api::KvError;
-use kv_api::admin::{Admin, ClusterStatus, SegmentStatus, VerifyReport};
+use kv_api::admin::{Admin, ClusterStatus, GcRun, GcStatus, SegmentStatus, VerifyReport};
 use tarpc::context::Context;
 
-use super::Shared;
+use super::{Shared, gc};
 
 /// See [`Admin`].
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ impl Admin for AdminService {
             bytes: line.bytes,
             live_bytes: line.live_bytes,
             sealed: line.sealed,
+            moved: line.moved,
             first_index: line.indexes.map(|indexes| indexes.0),
             last_index: line.indexes.map(|indexes| indexes.1),
         };
@@ -40,7 +41,7 @@ impl Admin for AdminService {
         self.0
             .blocking(|shared| {
                 let mut report = VerifyReport::default();
-                for segment in shared.store.state().segments.values() {
+                for segment in shared.store.state().segments.values().filter(|segment| !segment.remapped) {
                     report.segments += 1;
                     match shared.store.verify_segment(segment) {
                         Ok(verified) => {
@@ -61,5 +62,24 @@ impl Admin for AdminService {
 
     async fn flush(self, _: Context) -> Result<(), KvError> {
         self.0.blocking(|shared| shared.store.flush()).await
+    }
+
+    async fn gc_status(self, _: Context, any_garbage: bool) -> Result<GcStatus, KvError> {
+        self.0.blocking(move |shared| gc::status(&shared.store, any_garbage)).await
+    }
+
+    async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {
+        let runs = self.0.blocking(|shared| shared.store.gc_run()).await?;
+        Ok(runs.into_iter().map(gc::run).collect())
+    }
+
+    async fn gc_pause(self, _: Context, paused: bool) -> Result<(), KvError> {
+        let store = &self.0.store;
+        if paused {
+            store.gc_pause()
+        } else {
+            store.gc_resume()
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod disk;
+mod gc;
 mod kv;
 mod scans;
 

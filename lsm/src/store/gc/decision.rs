@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kv_vfs::Space;
+
 use super::Collecting;
 use crate::error::StoreError;
-use crate::gc::{Bounds, Candidate, Decision, Obstacle, Priority, decide, files, priority};
+use crate::gc::{Bounds, Candidate, Decision, FileUse, Obstacle, Priority, decide, files, priority};
+use crate::options::Options;
 use crate::store::{Shared, Store};
 
 /// For how long files have been complete, as far as somebody watches. Nothing of it is kept over a restart.
@@ -40,43 +43,67 @@ impl Collecting {
     }
 }
 
-impl Shared {
-    /// Bounds of collections, with the room there is now.
-    pub(super) fn gc_bounds(&self) -> Result<Bounds, StoreError> {
-        let options = &self.core.options;
-        let space = self.core.vfs.space(&self.core.dir)?;
-        Ok(Bounds {
+/// All that there is to say of what value GC would do.
+#[derive(Clone, Debug)]
+pub struct GcReport {
+    /// The files of values, and what is known of them.
+    pub candidates: Vec<Candidate>,
+    /// What becomes of them.
+    pub decision: Decision,
+    /// Files that are given up, but that a scan, snapshot or export which is older still reads.
+    pub held: Vec<u64>,
+}
+
+impl GcReport {
+    /// Judges files of which nothing is known but what the manifest says.
+    pub(crate) fn of(
+        candidates: Vec<Candidate>,
+        held: Vec<u64>,
+        options: &Options,
+        space: Space,
+        at_least: Priority,
+    ) -> Self {
+        let bounds = Bounds {
             available_bytes: space.available,
             total_bytes: space.total,
             output_bytes_max: *options.segment_bytes.end(),
             group_bytes_max: u64::from(options.group_bytes_max),
-        })
-    }
-
-    pub(super) fn gc_decision(&self, at_least: Priority) -> Result<Decision, StoreError> {
-        let bounds = self.gc_bounds()?;
-        let options = &self.core.options.gc;
+        };
         let priority = match at_least {
-            Priority::Normal => priority(options, &bounds),
+            Priority::Normal => priority(&options.gc, &bounds),
             Priority::Emergency => Priority::Emergency,
         };
+        let decision = decide(&candidates, &options.gc, &bounds, priority);
+        Self { candidates, decision, held }
+    }
+}
+
+impl Shared {
+    pub(super) fn gc_report(&self, at_least: Priority) -> Result<GcReport, StoreError> {
+        let Self { core, collecting, .. } = self;
+        let space = core.vfs.space(&core.dir)?;
         let files = self.changes.with_state(files);
-        let watched = self.collecting.watched.lock();
-        let candidate = |usage: crate::gc::FileUse| Candidate {
+        let watched = collecting.watched.lock();
+        let candidate = |usage: FileUse| Candidate {
             age: watched.age(usage.file),
-            obstacle: self.collecting.obstacle(usage.file),
+            obstacle: collecting.obstacle(usage.file),
             usage,
         };
         let candidates: Vec<Candidate> = files.into_iter().map(candidate).collect();
         drop(watched);
-        Ok(decide(&candidates, options, &bounds, priority))
+        Ok(GcReport::of(candidates, collecting.held.files(), &core.options, space, at_least))
     }
 }
 
 impl Store {
     /// What value GC would do next, and why not more. `at_least`: [`Priority::Emergency`] to ask as if any garbage
     /// had to go.
+    pub fn gc_report(&self, at_least: Priority) -> Result<GcReport, StoreError> {
+        self.shared.gc_report(at_least)
+    }
+
+    /// As [`Store::gc_report`], the decision alone.
     pub fn gc_decision(&self, at_least: Priority) -> Result<Decision, StoreError> {
-        self.shared.gc_decision(at_least)
+        Ok(self.shared.gc_report(at_least)?.decision)
     }
 }

@@ -21,12 +21,14 @@ use std::sync::atomic::AtomicBool;
 pub use claims::Resolver;
 use claims::{Claim, Claims};
 pub use collection::{Collected, Collection};
+pub use decision::GcReport;
 use decision::Watched;
 use parking_lot::Mutex;
 pub use run::GcRun;
 pub(crate) use worker::Collector;
 
 use super::Store;
+use super::pins::Held;
 use crate::error::StoreError;
 
 /// What collections share.
@@ -36,6 +38,7 @@ pub(crate) struct Collecting {
     /// Files that could not be read, and why.
     damaged: Mutex<BTreeMap<u64, String>>,
     watched: Mutex<Watched>,
+    pub(super) held: Held,
     /// Whether the worker is to leave everything alone.
     paused: AtomicBool,
     /// What made the worker wait last.

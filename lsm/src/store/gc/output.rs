@@ -122,11 +122,9 @@ impl Collection {
             shared.log.move_values(reader, &verdict.moved);
         }
         let gone = verdict.still.iter().map(|(file, _)| *file).collect::<BTreeSet<_>>();
-        let retired = verdict.still.into_iter().map(|(file, segments)| Retired {
-            log: shared.log.clone(),
-            vfs: shared.core.vfs.clone(),
-            places: segments.into_iter().map(|segment| (segment, file)).collect(),
-            path: Some(self.path_of(file)),
+        let retired = verdict.still.into_iter().map(|(file, segments)| {
+            let places = segments.into_iter().map(|segment| (segment, file)).collect();
+            Retired::new(&shared, places, Some((self.path_of(file), file)))
         });
         let retired: Vec<Retired> = retired.collect();
         if planted::is("collected files removed under their readers") {

@@ -76,7 +76,7 @@ impl Collector {
         let complete =
             files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
         shared.collecting.watched.lock().look(complete, self.clock.monotonic());
-        let decision = shared.gc_decision(Priority::Normal)?;
+        let decision = shared.gc_report(Priority::Normal)?.decision;
         let Some(plan) = decision.plan else { return Ok(Step::After(gc.interval)) };
         let mut files = plan.files;
         if let Some(suspect) = files.iter().copied().find(|file| self.suspects.contains(file)) {

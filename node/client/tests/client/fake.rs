@@ -159,6 +159,20 @@ impl Admin for Fake {
     async fn flush(self, _: Context) -> Result<(), KvError> {
         self.begin("flush", b"").await
     }
+
+    async fn gc_status(self, _: Context, any_garbage: bool) -> Result<GcStatus, KvError> {
+        self.begin("gc_status", b"").await?;
+        Ok(GcStatus { emergency: any_garbage, ..GcStatus::default() })
+    }
+
+    async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {
+        self.begin("gc_run", b"").await?;
+        Ok(vec![])
+    }
+
+    async fn gc_pause(self, _: Context, _paused: bool) -> Result<(), KvError> {
+        self.begin("gc_pause", b"").await
+    }
 }
 
 /// A running fake.

@@ -1,0 +1,207 @@
+//! `vlog gc`: what value GC would do, why not more, and having it do so.
+
+use std::path::Path;
+
+use kv_api::admin::{GcFile, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_lsm::Options;
+use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
+use kv_lsm::offline::gc_report;
+use serde_json::json;
+
+use super::Context;
+use crate::args::Gc;
+use crate::connect;
+use crate::exit::{Exit, Failure};
+use crate::offline::{Directory, failure};
+use crate::table::{Align, Table};
+use crate::views;
+
+/// Runs the command.
+///
+/// # Errors
+/// No node answers, or the data directory cannot be read.
+pub async fn run(command: &Gc, context: &mut Context) -> Result<Exit, Failure> {
+    match command {
+        Gc::Plan { data_dir, any_garbage } => {
+            let status = status(data_dir.as_deref(), *any_garbage, context).await?;
+            show_plan(&status, context)
+        }
+        Gc::Explain { segment, data_dir } => {
+            let status = status(data_dir.as_deref(), false, context).await?;
+            explain(*segment, &status, context)
+        }
+        Gc::Run => {
+            let runs = connect::long_client(&context.global)?.admin().gc_run().await?;
+            show_runs(&runs, context)
+        }
+        Gc::Pause => pause(true, context).await,
+        Gc::Resume => pause(false, context).await,
+    }
+}
+
+async fn status(dir: Option<&Path>, any_garbage: bool, context: &Context) -> Result<GcStatus, Failure> {
+    match dir {
+        Some(dir) => offline(dir, any_garbage),
+        None => Ok(connect::client(&context.global)?.admin().gc_status(any_garbage).await?),
+    }
+}
+
+/// What a node with the default settings would say of the directory.
+fn offline(dir: &Path, any_garbage: bool) -> Result<GcStatus, Failure> {
+    let directory = Directory::open(dir)?;
+    let at_least = if any_garbage { Priority::Emergency } else { Priority::Normal };
+    let report = gc_report(&directory.vfs, dir, directory.state(), &Options::default(), at_least);
+    let report = report.map_err(failure)?;
+    let judged = report.candidates.into_iter().zip(report.decision.verdicts);
+    Ok(GcStatus {
+        emergency: report.decision.priority == Priority::Emergency,
+        plan: report.decision.plan.map(plan),
+        files: judged.map(|(candidate, (_, verdict))| file(candidate, &verdict)).collect(),
+        ..GcStatus::default()
+    })
+}
+
+fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
+    let usage = candidate.usage;
+    GcFile {
+        file: usage.file,
+        segments: usage.segments,
+        bytes: usage.file_bytes,
+        live_bytes: usage.live_bytes,
+        live_values: usage.live_values,
+        age_ms: None,
+        chosen: *verdict == Verdict::Chosen,
+        why: verdict.to_string(),
+    }
+}
+
+fn plan(plan: Plan) -> GcPlan {
+    let (reclaimed_bytes, peak_bytes) = (plan.reclaimed_bytes(), plan.peak_bytes());
+    let Plan { files, values, read_bytes, written_bytes, freed_bytes } = plan;
+    GcPlan { files, values, read_bytes, written_bytes, freed_bytes, reclaimed_bytes, peak_bytes }
+}
+
+fn show_plan(status: &GcStatus, context: &mut Context) -> Result<Exit, Failure> {
+    if context.out.is_json() {
+        context.out.json(status)?;
+        return Ok(Exit::Ok);
+    }
+    for line in head(status) {
+        context.out.line(&line)?;
+    }
+    context.out.line("")?;
+    let right = |name| (name, Align::Right);
+    let mut columns = ["FILE", "BYTES", "LIVE", "GARBAGE %", "VALUES", "AGE S"].map(right).to_vec();
+    columns.extend([("SEGMENTS", Align::Left), ("WHY", Align::Left)]);
+    let mut table = Table::new(&columns);
+    for file in &status.files {
+        table.row(&mut context.out, row(file))?;
+    }
+    table.end(&mut context.out)?;
+    Ok(Exit::Ok)
+}
+
+fn head(status: &GcStatus) -> Vec<String> {
+    let mut lines = vec![match &status.plan {
+        Some(plan) => plan_text(plan),
+        None => "nothing to collect".to_owned(),
+    }];
+    if status.emergency {
+        lines.push("any garbage goes: room is short, or --any-garbage was given".into());
+    }
+    if status.paused {
+        lines.push("paused".into());
+    }
+    if !status.held.is_empty() {
+        let held: Vec<String> = status.held.iter().map(u64::to_string).collect();
+        lines.push(format!(
+            "given up, but read by older scans, snapshots or exports: files {}",
+            held.join(", ")
+        ));
+    }
+    if let Some(why) = &status.last_error {
+        lines.push(format!("it had to wait: {why}"));
+    }
+    if status.totals.runs > 0 {
+        lines.push(format!("done so far: {}", done_text(&status.totals)));
+    }
+    lines
+}
+
+fn plan_text(plan: &GcPlan) -> String {
+    let GcPlan { files, values, read_bytes, written_bytes, reclaimed_bytes, peak_bytes, .. } = plan;
+    format!(
+        "collect {} files: read {read_bytes} bytes of {values} values, write {written_bytes}, reclaim \
+         {reclaimed_bytes}, {peak_bytes} more on the disk meanwhile",
+        files.len()
+    )
+}
+
+fn done_text(done: &GcTotals) -> String {
+    let GcTotals { runs, files, values, read_bytes, written_bytes, freed_bytes } = done;
+    format!(
+        "{runs} collections of {files} files: {read_bytes} bytes of {values} values read, {written_bytes} written, \
+         {freed_bytes} freed"
+    )
+}
+
+fn row(file: &GcFile) -> Vec<String> {
+    let garbage = file.bytes.saturating_sub(file.live_bytes);
+    let percent = u128::from(garbage) * 100 / u128::from(file.bytes).max(1);
+    let segments: Vec<String> = file.segments.iter().map(u64::to_string).collect();
+    vec![
+        file.file.to_string(),
+        file.bytes.to_string(),
+        file.live_bytes.to_string(),
+        percent.to_string(),
+        file.live_values.to_string(),
+        views::or_dash(file.age_ms.map(|age| age / 1000)),
+        segments.join(","),
+        file.why.clone(),
+    ]
+}
+
+fn explain(segment: u64, status: &GcStatus, context: &mut Context) -> Result<Exit, Failure> {
+    let Some(file) = status.files.iter().find(|file| file.segments.contains(&segment)) else {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no segment {segment}: it was given up, or never was"),
+        ));
+    };
+    if context.out.is_json() {
+        context.out.json(&json!({ "segment": segment, "paused": status.paused, "file": file }))?;
+        return Ok(Exit::Ok);
+    }
+    let GcFile { file: number, bytes, live_bytes, .. } = file;
+    context.out.line(&format!("segment {segment}, file {number}: {live_bytes} of {bytes} bytes are live"))?;
+    context.out.line(&file.why)?;
+    if status.paused {
+        context.out.line("value GC is paused")?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn show_runs(runs: &[GcRun], context: &mut Context) -> Result<Exit, Failure> {
+    if context.out.is_json() {
+        context.out.json(&json!({ "runs": runs }))?;
+        return Ok(Exit::Ok);
+    }
+    if runs.is_empty() {
+        context.out.line("nothing to collect")?;
+    }
+    for run in runs {
+        context.out.line(&format!("foreseen: {}", plan_text(&run.plan)))?;
+        context.out.line(&format!("done:     {}", done_text(&run.done)))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn pause(paused: bool, context: &mut Context) -> Result<Exit, Failure> {
+    connect::client(&context.global)?.admin().gc_pause(paused).await?;
+    if context.out.is_json() {
+        context.out.json(&json!({ "paused": paused }))?;
+    } else {
+        context.out.line(if paused { "paused until it is resumed or the node ends" } else { "resumed" })?;
+    }
+    Ok(Exit::Ok)
+}

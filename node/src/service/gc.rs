@@ -1,0 +1,51 @@
+//! Value GC, as operators are shown it.
+
+use kv_api::admin::{GcFile, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
+use kv_lsm::{Collected, Store, StoreError};
+
+/// What value GC would do.
+pub fn status(store: &Store, any_garbage: bool) -> Result<GcStatus, StoreError> {
+    let at_least = if any_garbage { Priority::Emergency } else { Priority::Normal };
+    let report = store.gc_report(at_least)?;
+    let judged = report.candidates.into_iter().zip(report.decision.verdicts);
+    Ok(GcStatus {
+        paused: store.gc_is_paused(),
+        emergency: report.decision.priority == Priority::Emergency,
+        plan: report.decision.plan.map(plan),
+        files: judged.map(|(candidate, (_, verdict))| file(candidate, &verdict)).collect(),
+        held: report.held,
+        totals: totals(store.collected()),
+        last_error: store.gc_last_error(),
+    })
+}
+
+/// A collection that was asked for.
+pub fn run(run: kv_lsm::GcRun) -> GcRun {
+    GcRun { plan: plan(run.plan), done: totals(run.done) }
+}
+
+fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
+    let Candidate { usage, age, .. } = candidate;
+    GcFile {
+        file: usage.file,
+        segments: usage.segments,
+        bytes: usage.file_bytes,
+        live_bytes: usage.live_bytes,
+        live_values: usage.live_values,
+        age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        chosen: *verdict == Verdict::Chosen,
+        why: verdict.to_string(),
+    }
+}
+
+fn plan(plan: Plan) -> GcPlan {
+    let (reclaimed_bytes, peak_bytes) = (plan.reclaimed_bytes(), plan.peak_bytes());
+    let Plan { files, values, read_bytes, written_bytes, freed_bytes } = plan;
+    GcPlan { files, values, read_bytes, written_bytes, freed_bytes, reclaimed_bytes, peak_bytes }
+}
+
+fn totals(done: Collected) -> GcTotals {
+    let Collected { runs, files, values, read_bytes, written_bytes, freed_bytes } = done;
+    GcTotals { runs, files, values, read_bytes, written_bytes, freed_bytes }
+}
