@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kv_api::transport::{Acceptor, Dialer, ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
+use kv_lsm::gc::GcOptions;
 use kv_lsm::{Environment, NewStore, Options, Store, StoreError};
 use kv_manifest::ManifestError;
 use kv_vfs::{RealVfs, SystemClock, ThreadExecutor, Vfs};
@@ -225,7 +227,15 @@ async fn open_store(world: &World, dir: &DataDir, settings: &Settings) -> Result
 fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
     let engine = &settings.engine;
     let compression = Compression::default();
+    let gc = GcOptions {
+        automatic: engine.gc,
+        garbage_ratio_min: engine.gc_garbage_percent as f64 / 100.0,
+        age_min: Duration::from_millis(engine.gc_age_ms),
+        bytes_per_second_max: engine.gc_bytes_per_second,
+        ..GcOptions::default()
+    };
     Options {
+        gc,
         on_fatal,
         separate_bytes_min: engine.separate_values_from_bytes,
         compression: Compression { level: compression.level.filter(|_| engine.compression), ..compression },

@@ -78,7 +78,7 @@ fn every_setting_can_be_set_by_its_variable_and_in_the_file() {
                 Kind::Switch if spec.show(&Settings::default()).as_deref() == Some("false") => "true",
                 Kind::Switch => "false",
                 Kind::Level => "debug",
-                Kind::Count { .. } => "77",
+                Kind::Count { .. } => "7",
                 Kind::Bytes { .. } => "300KiB",
                 Kind::Millis { .. } => "777",
             };
