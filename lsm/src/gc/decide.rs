@@ -11,6 +11,10 @@ use super::usage::{FileUse, Standing};
 /// Most values that are collected at once, unless one file holds more: they take up to 180 bytes of memory each.
 pub const VALUES_MAX: u64 = 512 << 10;
 
+/// The share of a file that must be garbage in an emergency: less would have files copied over and over for next to
+/// nothing.
+const EMERGENCY_RATIO_MIN: f64 = 0.02;
+
 /// Header, one group and footer: what a file takes, whatever is in it.
 const FIXED_BYTES: i64 = 3 * kv_vfs::BLOCK as i64;
 
@@ -52,7 +56,7 @@ pub struct Bounds {
 pub enum Priority {
     /// Files with much garbage, in their time.
     Normal,
-    /// Any garbage: room is short, or somebody asked for it.
+    /// Any garbage that is worth it, whatever its age: room is short, or somebody asked for it.
     Emergency,
 }
 
@@ -161,13 +165,17 @@ pub fn decide(
     let ratio =
         |n: &usize| candidates.get(*n).map_or(0.0, |candidate| garbage_ratio(&candidate.usage, bounds));
     waiting.sort_by(|a, b| ratio(b).total_cmp(&ratio(a)).then(a.cmp(b)));
-    let least = if priority == Priority::Normal { options.garbage_ratio_min } else { 0.0 };
+    let least = ratio_min(options, priority);
     loop {
         let (plan, left) = choose(candidates, &waiting, &mut verdicts, options, bounds);
         if plan.files.is_empty() {
             return Decision { priority, plan: None, verdicts };
         }
-        if plan.reclaimed_bytes() as f64 > least * plan.freed_bytes as f64 {
+        let is_chosen = |file: u64| plan.files.contains(&file);
+        let chosen = candidates.iter().filter(|candidate| is_chosen(candidate.usage.file));
+        let gained: i64 = chosen.map(|candidate| gain(&candidate.usage, bounds)).sum();
+        let fixed = FIXED_BYTES.min(plan.written_bytes as i64);
+        if (gained - fixed) as f64 > least * plan.freed_bytes as f64 {
             return Decision { priority, plan: Some(plan), verdicts };
         }
         // Header, footer and padding of a new file, which files of a few blocks do not outweigh. Others may.
@@ -195,7 +203,6 @@ fn choose(
         let usage = &candidate.usage;
         let with = Plan::of(chosen.iter().copied().chain([usage]), bounds.group_bytes_max);
         let needed = Plan::of([usage], bounds.group_bytes_max).written_bytes;
-        let shared = if plan.written_bytes == 0 { FIXED_BYTES } else { 0 };
         let is_too_long = with.written_bytes > bounds.output_bytes_max || with.values > VALUES_MAX;
         let takes = usage.live_values > 0;
         if takes && needed > room {
@@ -203,7 +210,7 @@ fn choose(
             *verdict = Verdict::NoRoom { needed, available: bounds.available_bytes };
         } else if takes && (with.written_bytes > room || (is_too_long && plan.written_bytes > 0)) {
             left.push(n);
-        } else if with.reclaimed_bytes() + shared <= plan.reclaimed_bytes() {
+        } else if gain(usage, bounds) <= 0 {
             *verdict = Verdict::NothingGained;
         } else {
             *verdict = Verdict::Chosen;
@@ -212,6 +219,13 @@ fn choose(
         }
     }
     (plan, left)
+}
+
+fn ratio_min(options: &GcOptions, priority: Priority) -> f64 {
+    match priority {
+        Priority::Normal => options.garbage_ratio_min,
+        Priority::Emergency => EMERGENCY_RATIO_MIN.min(options.garbage_ratio_min),
+    }
 }
 
 /// What can be said of a file without the others; [`Verdict::Waiting`] if it may be collected.
@@ -228,14 +242,15 @@ fn alone(candidate: &Candidate, options: &GcOptions, priority: Priority, bounds:
         return Verdict::Waiting;
     }
     let ratio = garbage_ratio(usage, bounds);
-    if ratio <= 0.0 {
+    if gain(usage, bounds) <= FIXED_BYTES && ratio < EMERGENCY_RATIO_MIN {
         return Verdict::NothingGained;
+    }
+    let min = ratio_min(options, priority);
+    if ratio < min {
+        return Verdict::BelowRatio { ratio, min };
     }
     if priority == Priority::Emergency {
         return Verdict::Waiting;
-    }
-    if ratio < options.garbage_ratio_min {
-        return Verdict::BelowRatio { ratio, min: options.garbage_ratio_min };
     }
     match candidate.age {
         Some(age) if age < options.age_min => Verdict::TooYoung { age, min: options.age_min },
@@ -243,15 +258,25 @@ fn alone(candidate: &Candidate, options: &GcOptions, priority: Priority, bounds:
     }
 }
 
-/// The share of a file that collecting it gives back: what is dead in it, framing and padding.
+/// What comes free of a file when its values go into a new one together with those of others, in bytes.
+///
+/// Of a file of values alone that is what is dead in it, exactly: its framing would be the same in the new file. An
+/// estimate there would have files copied again and again that are never as short as it says.
+fn gain(usage: &FileUse, bounds: &Bounds) -> i64 {
+    match usage.value_bytes {
+        _ if usage.live_values == 0 => usage.file_bytes as i64,
+        Some(value_bytes) => value_bytes as i64 - usage.live_bytes as i64 + FIXED_BYTES,
+        None => {
+            let plan = Plan::of([usage], bounds.group_bytes_max);
+            plan.reclaimed_bytes() + FIXED_BYTES.min(plan.written_bytes as i64)
+        }
+    }
+}
+
+/// The share of a file that collecting it gives back: what is dead in it and, of the log, framing and padding.
 #[must_use]
 pub fn garbage_ratio(usage: &FileUse, bounds: &Bounds) -> f64 {
-    let plan = Plan::of([usage], bounds.group_bytes_max);
-    // What each new file takes, whatever is in it, is shared with the others.
-    let fixed = 3 * kv_vfs::BLOCK as i64;
-    let reclaimed =
-        (plan.reclaimed_bytes() + fixed.min(plan.written_bytes as i64)).min(plan.freed_bytes as i64);
-    reclaimed as f64 / plan.freed_bytes.max(1) as f64
+    gain(usage, bounds) as f64 / usage.file_bytes.max(1) as f64
 }
 
 #[cfg(test)]

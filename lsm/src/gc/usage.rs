@@ -34,6 +34,8 @@ pub struct FileUse {
     pub segments: Vec<u64>,
     /// Bytes that count; 0 while the log writes into it.
     pub bytes: u64,
+    /// Bytes of all values in it, if it holds nothing but values: what a new file of them would not be shorter than.
+    pub value_bytes: Option<u64>,
     /// Length of the file, with its footer; 0 while the log writes into it.
     pub file_bytes: u64,
     /// Bytes of the values in it that tables point to, exactly: what is not in tables is in the files that
@@ -60,6 +62,11 @@ pub fn files(state: &State) -> Vec<FileUse> {
             owner: owner.segment,
             segments: Vec::new(),
             bytes: owner.sealed.as_ref().map_or(0, |held| held.end),
+            value_bytes: owner
+                .sealed
+                .as_ref()
+                .filter(|_| owner.kind == SegmentKind::Values)
+                .map(|h| h.value_bytes),
             file_bytes: 0,
             live_bytes: 0,
             live_values: 0,

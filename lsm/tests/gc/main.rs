@@ -12,6 +12,7 @@ mod collect;
 mod compaction;
 mod crash;
 mod faults;
+mod fire;
 #[expect(dead_code, reason = "shared with the tests of snapshots, which use all of it")]
 #[path = "../snapshot/node.rs"]
 mod node;

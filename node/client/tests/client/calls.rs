@@ -124,5 +124,8 @@ async fn an_operator_is_answered() {
     assert_eq!(admin.segments().await.unwrap(), vec![]);
     assert_eq!(admin.clone().on(&node.address).verify().await.unwrap().records, 5);
     admin.flush().await.unwrap();
+    assert!(admin.gc_status(true).await.unwrap().emergency);
+    assert_eq!(admin.gc_run().await.unwrap(), vec![]);
+    admin.gc_pause(true).await.unwrap();
     assert_eq!(*node.connections.lock().unwrap(), 1);
 }
