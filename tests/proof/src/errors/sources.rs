@@ -44,7 +44,7 @@ const NOT_OURS: [&str; 6] = [
 /// Lines that no workload reaches, and why that is so.
 const EXPLAINED: [(&str, &str); 7] = [
     // Take away what a compaction left that has failed already; an error is logged, the file is an orphan.
-    ("lsm/src/compaction/run.rs", "vfs.remove(path)"),
+    ("lsm/src/compaction/outputs.rs", "vfs.remove(path)"),
     ("lsm/src/table/writer.rs", "self.vfs.remove(&self.path)?"),
     // Open a table on its own word: tools alone, which write nothing.
     ("lsm/src/table/reader.rs", "vfs.open_read(path, IoMode::Buffered)?"),
@@ -52,7 +52,7 @@ const EXPLAINED: [(&str, &str); 7] = [
     // Reads the footer again: a verification.
     ("vlog/src/scan.rs", "self.end = self.file.len()?"),
     // A planted bug.
-    ("lsm/src/store/compact.rs", "vfs.remove(table.path())"),
+    ("lsm/src/store/compact/record.rs", "vfs.remove(table.reader.path())"),
     // Reached, but the optimiser leaves no frame of its own: the lines of the callers stand for these.
     ("vlog/vfs/src/dirs.rs", "vfs.sync_dir("),
 ];
