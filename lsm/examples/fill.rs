@@ -1,4 +1,5 @@
-//! Fills a database and says what that cost: `cargo run --release -p kv-lsm --example fill -- KEYS [VALUE_BYTES]`.
+//! Fills a database and says what that cost: `cargo run --release -p kv-lsm --example fill -- KEYS [VALUE_BYTES]
+//! [MEMTABLE_MIB]`.
 #![expect(clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::time::{Duration, Instant};
@@ -21,8 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<u64> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
     let keys = arguments.first().copied().unwrap_or(2_000_000);
     let value_bytes = arguments.get(1).copied().unwrap_or(100);
+    let memtable_bytes_max = arguments.get(2).copied().unwrap_or(64) << 20;
     let dir = tempfile::tempdir()?;
-    let db = Db::open(dir.path(), Options::default())?;
+    // The shape of a store that is larger by as much as the memtable is smaller.
+    let base_bytes = 4 * memtable_bytes_max;
+    let table_bytes = memtable_bytes_max;
+    let db =
+        Db::open(dir.path(), Options { memtable_bytes_max, base_bytes, table_bytes, ..Options::default() })?;
     let (mut longest, mut over) = (Duration::ZERO, [0u64; 4]);
     let began = Instant::now();
     for number in 0..keys {
@@ -45,6 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let user_bytes = keys * (16 + value_bytes);
     println!("{:.0} writes/s, longest {longest:.1?}", keys as f64 / filled.as_secs_f64());
     println!("writes over 1, 10, 50, 200 ms: {over:?}");
+    println!("{:?}", db.store().compaction_stats());
+    println!("{:?}", db.store().stall_stats());
     println!("tables by level: {:?}", (0..7).map(at).collect::<Vec<_>>());
     if let Some(written) = written_bytes() {
         let log = user_bytes + keys * 60;

@@ -38,9 +38,6 @@ pub enum TableError {
         /// What it should say.
         expected: String,
     },
-    /// The work was told to stop; nothing of it is left.
-    #[error("cancelled")]
-    Cancelled,
     /// A sync failed: what the disk holds is unknown. Fatal to the process, never retried.
     #[error("could not make a table durable: {0}")]
     SyncFailed(#[source] io::Error),

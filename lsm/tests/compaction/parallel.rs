@@ -1,6 +1,6 @@
 //! Several compactions at once, and one in several parts.
 
-use kv_lsm::{CompactionStats, Options, ScanRange};
+use kv_lsm::{CompactionStats, Options, ScanRange, WriteBatch};
 
 use crate::world::*;
 
@@ -83,5 +83,43 @@ fn versions_that_snapshots_see_pass_through_parts() {
     pinned.clear();
     db.store().compact_range(&ScanRange::default()).unwrap();
     assert_eq!(entries(&db), model.len() as u64, "what nobody sees goes");
+    db.close().unwrap();
+}
+
+#[test]
+fn level_0_is_merged_in_itself_while_the_way_down_is_taken() {
+    const KEYS: u64 = 60_000;
+    let (world, mut dice, mut model) = (World::stepped(), Dice(8), Contents::new());
+    let base = Options { base_bytes: 1 << 40, table_bytes: 1 << 20, compactions_max: 2, ..small() };
+    let db = world.open(&Options { memtable_bytes_max: 16 << 20, ..base.clone() });
+    for first in (0..KEYS).step_by(1000) {
+        let changes: Vec<_> = (first..first + 1000).map(|n| (key(n), Some(dice.value(&[5])))).collect();
+        write(&db, &changes);
+        model.extend(changes.into_iter().filter_map(|(key, value)| Some((key, value?))));
+    }
+    db.store().compact_range(&ScanRange::default()).unwrap();
+    db.close().unwrap();
+
+    // Each write fills a memtable; a merge of all the keys takes many of them.
+    let options = Options { memtable_entries_max: 8, l0_tables_slow: 30, l0_tables_stop: 40, ..base };
+    let db = world.open(&options);
+    let mut most = 0;
+    for _ in 0..80 {
+        let mut batch = WriteBatch::default();
+        for _ in 0..9 {
+            let (key, value) = (key(dice.below(KEYS)), dice.value(&[7]));
+            model.insert(key.clone(), value.clone());
+            batch.put(&key, value);
+        }
+        db.write(batch).unwrap();
+        check_shape(&db);
+        most = most.max(db.store().tables().iter().filter(|table| table.level == 0).count());
+    }
+    let stats = db.store().compaction_stats();
+    assert!(stats.within_level_0 > 0 && stats.running_max == 2, "{stats:?}");
+    assert!(most < 20, "{most} tables of level 0");
+    assert_eq!(contents(&db), model);
+    world.settle();
+    assert_eq!(contents(&db), model);
     db.close().unwrap();
 }

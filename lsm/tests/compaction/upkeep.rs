@@ -1,8 +1,11 @@
 //! What compaction does when nobody writes: idle stores, deadlines, demands.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kv_lsm::{Db, Options, ScanRange};
+use kv_manifest::{Edit, Manifest};
 use kv_vfs::Vfs;
 
 use crate::world::*;
@@ -174,7 +177,7 @@ fn nobody_waits_for_a_compaction_that_fails() {
     }
     db.store().flush().unwrap();
     let table = db.store().tables()[0].id;
-    let path = std::path::Path::new("/data").join(kv_manifest::names::table_name(table));
+    let path = Path::new("/data").join(kv_manifest::names::table_name(table));
     let mut bytes = world.disk.read_file(&path).unwrap();
     bytes[20] ^= 1;
     world.disk.write_file(&path, &bytes).unwrap();
@@ -200,5 +203,40 @@ fn writes_are_slowed_down_and_then_stopped() {
     assert!(stats.slowed > 0 && stats.stopped > 0, "{stats:?}");
     assert_eq!(stats.micros.iter().sum::<u64>(), stats.slowed + stats.stopped);
     assert!(stats.micros_max <= 100_000 && stats.micros_sum >= stats.slowed * 1000, "{stats:?}");
+    db.close().unwrap();
+}
+
+/// As an earlier version of this program left it: all of what is not in level 0 is in level 1.
+#[test]
+fn a_directory_with_two_levels_goes_on() {
+    let (world, mut dice, mut model) = (World::stepped(), Dice(9), Contents::new());
+    let fill = |db: &Db, model: &mut Contents, dice: &mut Dice| {
+        for _ in 0..400 {
+            let (key, value) = (key(dice.below(300)), dice.value(&[50, 1500]));
+            write(db, &[(key.clone(), Some(value.clone()))]);
+            model.insert(key, value);
+        }
+    };
+    let flat = Options { base_bytes: 1 << 40, ..small() };
+    let db = world.open(&flat);
+    fill(&db, &mut model, &mut dice);
+    db.store().compact_range(&ScanRange::default()).unwrap();
+    db.close().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(world.disk.clone());
+    let clock = Arc::new(kv_vfs::ManualClock::default());
+    let mut manifest = Manifest::open(vfs, clock, Path::new("/data")).unwrap();
+    let ids: Vec<u64> = manifest.state().tables.keys().copied().collect();
+    manifest.append("test", ids.iter().map(|id| Edit::MoveTable { id: *id, level: 1 }).collect()).unwrap();
+    drop(manifest);
+
+    let db = world.open(&flat);
+    assert!(ids.len() > 5 && db.store().tables().iter().all(|table| table.level == 1));
+    assert_eq!(contents(&db), model);
+    fill(&db, &mut model, &mut dice);
+    assert_eq!(contents(&db), model);
+    world.settle();
+    assert!(db.store().tables().iter().all(|table| table.level == 0 || table.level == 6));
+    assert_eq!(contents(&db), model);
+    check_shape(&db);
     db.close().unwrap();
 }

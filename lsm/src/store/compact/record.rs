@@ -59,6 +59,7 @@ impl Shared {
             let mut compactions = self.compactions.lock();
             let stats = &mut compactions.stats;
             stats.merges += 1;
+            stats.within_level_0 += u64::from(level == 0);
             stats.parts += parts;
             stats.read_bytes += task.inputs.iter().map(|table| table.meta.bytes).sum::<u64>();
             stats.written_bytes += written_bytes;

@@ -41,6 +41,8 @@ pub(crate) struct Asked {
 pub struct CompactionStats {
     /// Merges that were recorded.
     pub merges: u64,
+    /// Those of them that merged tables of level 0 into one that stayed there.
+    pub within_level_0: u64,
     /// Parts that they were cut into.
     pub parts: u64,
     /// Compactions that moved tables as they are.

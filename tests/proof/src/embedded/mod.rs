@@ -41,6 +41,7 @@ impl Subject for Embedded {
         "Sync table by compactor",
         "Remove table by compactor",
         "in close",
+        "in compact_range",
         "torn tail",
         "Create table while recovering",
         "Remove table while recovering",

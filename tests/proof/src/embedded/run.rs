@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_lsm::{Applied, Db, Durability, StoreError, WriteBatch};
+use kv_lsm::{Applied, Db, Durability, ScanRange, StoreError, WriteBatch};
 use kv_vfs::Vfs;
 use kv_vlog::Expect;
 
@@ -12,7 +12,7 @@ use super::check::contents;
 use super::history::History;
 use super::script::{Change, Step, script};
 use crate::crash::Subject;
-use crate::dice::Dice;
+use crate::dice::{Dice, key};
 use crate::world::Life;
 
 /// Runs all steps of a seed on a disk, or those up to the first error.
@@ -112,6 +112,11 @@ impl Driver<'_> {
             Step::Flush => {
                 self.life.enter("flush");
                 db.store().flush()?;
+                self.life.known().acknowledge();
+            }
+            Step::Compact(from, to) => {
+                self.life.enter("compact_range");
+                db.store().compact_range(&ScanRange { from: key(*from), to: Some(key(*to)) })?;
                 self.life.known().acknowledge();
             }
             Step::Pass(time) => self.life.pass(*time),

@@ -21,6 +21,8 @@ pub enum Step {
     Mistaken(Change),
     /// Memtables to tables.
     Flush,
+    /// A part of the keys down to the deepest level.
+    Compact(u64, u64),
     /// Time passes, and background work is done.
     Pass(Duration),
     /// A clean close and an open.
@@ -82,6 +84,9 @@ pub fn script(seed: u64) -> Vec<Step> {
         steps.append(&mut chooser.step());
     }
     steps.splice(STEPS / 2..STEPS / 2, burst(&mut chooser.0));
+    for (at, from) in [(STEPS / 4, 0), (STEPS * 5 / 6, 3)] {
+        steps.insert(at, Step::Compact(from, from + KEYS / 2));
+    }
     steps.insert(STEPS / 3, Step::Stop);
     steps.insert(STEPS * 2 / 3, Step::Close);
     steps.push(Step::Close);

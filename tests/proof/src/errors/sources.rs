@@ -50,7 +50,7 @@ const EXPLAINED: [(&str, &str); 8] = [
     ("lsm/src/table/reader.rs", "vfs.open_read(path, IoMode::Buffered)?"),
     ("lsm/src/table/reader.rs", "let bytes = file.len()?"),
     // Planted bugs.
-    ("lsm/src/store/compact.rs", "vfs.remove(table.path())"),
+    ("lsm/src/store/compact/record.rs", "vfs.remove(table.reader.path())"),
     ("lsm/src/store/purge.rs", "core.vfs.remove("),
     ("manifest/src/log.rs", "self.vfs.open("),
     ("vlog/src/writer.rs", "self.active.file.sync_data()?"),
