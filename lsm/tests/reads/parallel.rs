@@ -146,14 +146,14 @@ fn by_several_threads_at_once() {
     let expected = fill(&db, 60);
     db.flush().unwrap();
 
-    // Three threads, and the caller.
-    meeting.want(4);
+    // The three threads; the caller may read, too, or wait for one of them.
+    meeting.want(3);
     let keys: Vec<_> = expected.keys().collect();
     let found = db.multi_get(&keys).unwrap();
     assert!(found.into_iter().map(|found| found.unwrap().value).eq(expected.values().cloned()));
-    assert_eq!(meeting.state.lock().most, 4);
+    assert!(meeting.state.lock().most >= 3);
 
-    meeting.want(4);
+    meeting.want(3);
     let iter = db.iter(IterOptions { read_ahead: 20, ..IterOptions::default() });
     assert!(
         iter.entries()
@@ -161,7 +161,7 @@ fn by_several_threads_at_once() {
             .map(|(key, found)| (key, found.value))
             .eq(expected.clone())
     );
-    assert_eq!(meeting.state.lock().most, 4);
+    assert!(meeting.state.lock().most >= 3);
 
     // Bounded: with room for one value, no second one is read ahead of it.
     meeting.want(1);
