@@ -33,12 +33,12 @@ fn a_loss_of_power_at_any_operation_leaves_no_copy_or_a_whole_one() {
     let left: Arc<Mutex<Vec<(u64, Survival, MemVfs)>>> = Arc::default();
     let seen = left.clone();
     disk.before_each(move |moment| {
-        let clones = survivals(moment.number()).map(|s| (moment.number(), s.clone(), moment.crash_clone(&s)));
+        let clones = survivals(moment.number()).map(|s| (moment.number(), s, moment.crash_clone(&s)));
         seen.lock().extend(clones);
     });
     db.checkpoint(Path::new(COPY)).unwrap();
     disk.unwatch();
-    let done = survivals(0).map(|survival| (0, survival.clone(), disk.crash_clone(&survival)));
+    let done = survivals(0).map(|survival| (0, survival, disk.crash_clone(&survival)));
     let (mut none, mut whole) = (0, 0);
     for (at, survival, disk) in left.lock().drain(..).chain(done) {
         let vfs: Arc<dyn Vfs> = Arc::new(disk);
