@@ -23,6 +23,8 @@ pub enum Step {
     Flush,
     /// A part of the keys down to the deepest level.
     Compact(u64, u64),
+    /// A copy, in a directory of this number.
+    Checkpoint(u64),
     /// Time passes, and background work is done.
     Pass(Duration),
     /// A clean close and an open.
@@ -87,7 +89,9 @@ pub fn script(seed: u64) -> Vec<Step> {
     for (at, from) in [(STEPS / 4, 0), (STEPS * 5 / 6, 3)] {
         steps.insert(at, Step::Compact(from, from + KEYS / 2));
     }
+    steps.insert(STEPS - 1, Step::Checkpoint(2));
     steps.insert(STEPS / 3, Step::Stop);
+    steps.insert(STEPS / 4, Step::Checkpoint(1));
     steps.insert(STEPS * 2 / 3, Step::Close);
     steps.push(Step::Close);
     steps
