@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::run::{A_SEGMENT, Run, Steps, at_every_loss, put};
 use crate::world::{dir, shared};
 
-/// 6. The log rolls to the next segment without a sync of the directory: after a loss of power the whole segment
-/// is gone.
+/// Scenario 6: The log rolls to the next segment without a sync of the directory: after a loss of power the
+/// whole segment is gone.
 pub fn a_roll_without_a_sync_of_the_directory() {
     let act = |run: &Run, steps: &Steps| {
         for _ in 0..3 {
@@ -26,8 +26,8 @@ pub fn a_roll_without_a_sync_of_the_directory() {
     });
 }
 
-/// 8. Recovery cuts the log at any checksum that does not match, not only at a torn end: what was acknowledged
-/// behind it is dropped (Badger #434).
+/// Scenario 8: Recovery cuts the log at any checksum that does not match, not only at a torn end: what was
+/// acknowledged behind it is dropped (Badger #434).
 pub fn a_log_cut_at_a_bad_checksum_in_its_middle() {
     let run = Run::new();
     for name in ["a", "b", "c"] {
@@ -42,7 +42,8 @@ pub fn a_log_cut_at_a_bad_checksum_in_its_middle() {
     assert!(error.contains(".seg"), "{error}");
 }
 
-/// 10. A sync fails, is retried and "succeeds": the kernel has given up the pages that the first did not write.
+/// Scenario 10: A sync fails, is retried and "succeeds": the kernel has given up the pages that the first did
+/// not write.
 pub fn a_failed_sync_is_retried() {
     let (disk, told) = (MemVfs::new(), Arc::new(Mutex::new(None)));
     let vfs = FaultVfs::new(shared(&disk));
@@ -60,8 +61,8 @@ pub fn a_failed_sync_is_retried() {
     assert_eq!((run.life.fatal(), vfs.failed()), (1, 1));
 }
 
-/// 12. The answer to a request for a vote leaves before the vote is durable: after a restart the node votes for
-/// another in the same term.
+/// Scenario 12: The answer to a request for a vote leaves before the vote is durable: after a restart the
+/// node votes for another in the same term.
 pub fn a_vote_is_answered_before_it_is_durable() {
     let run = Run::new();
     let vote = Vote { term: 3, node: Some(2), committed: false };
@@ -69,7 +70,7 @@ pub fn a_vote_is_answered_before_it_is_durable() {
     assert_eq!(Run::reopen(&left).store.log().vote(), Some(vote));
 }
 
-/// 13. An append is acknowledged before the sync that makes it durable.
+/// Scenario 13: An append is acknowledged before the sync that makes it durable.
 pub fn an_append_is_acknowledged_before_its_sync() {
     let run = Run::new();
     let left = lost_when_told(&run, |done| run.append(1, put("a", 5_000), done));
@@ -89,8 +90,8 @@ fn lost_when_told(run: &Run, ask: impl FnOnce(Callback) -> Result<(), VlogError>
     kept.lock().take().expect("it was not acknowledged")
 }
 
-/// 14. A vote is durable and the truncation that the new leader asked for is not: a new vote over an old tail,
-/// which entries of the new term then follow.
+/// Scenario 14: A vote is durable and the truncation that the new leader asked for is not: a new vote over an
+/// old tail, which entries of the new term then follow.
 pub fn a_vote_is_durable_and_the_truncation_behind_it_is_not() {
     let run = Run::new();
     run.write(1, ["a", "b", "c", "d"].map(|name| put(name, 100)));

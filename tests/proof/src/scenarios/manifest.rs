@@ -14,7 +14,8 @@ fn open_manifest(vfs: Arc<dyn Vfs>) -> Manifest {
     Manifest::open(vfs, Arc::new(ManualClock::default()), dir()).unwrap()
 }
 
-/// 7. The manifest is switched, by renaming `CURRENT`, without a sync of the file or of the directory.
+/// Scenario 7: The manifest is switched, by renaming `CURRENT`, without a sync of the file or of the
+/// directory.
 pub fn a_manifest_switched_to_before_it_is_durable() {
     let run = Run::new();
     run.write(1, ["a", "b", "c"].map(|name| put(name, 2_000)));
@@ -38,8 +39,8 @@ pub fn a_manifest_switched_to_before_it_is_durable() {
     });
 }
 
-/// 9. The disk is full in the middle of a change-set, and a retry, when there is room again, is appended behind
-/// the half-written one.
+/// Scenario 9: The disk is full in the middle of a change-set, and a retry, when there is room again, is
+/// appended behind the half-written one.
 pub fn no_room_in_the_middle_of_a_change_set_and_a_retry() {
     let disk = MemVfs::new();
     let vfs = FaultVfs::new(shared(&disk));
@@ -61,8 +62,8 @@ pub fn no_room_in_the_middle_of_a_change_set_and_a_retry() {
     assert!(matches!(retried, Err(ManifestError::Poisoned { .. })), "{retried:?}");
 }
 
-/// 11. After a failed sync the page cache shows what never reached the disk, and takes it for clean: a process
-/// that starts then reads it, and no later sync writes it.
+/// Scenario 11: After a failed sync the page cache shows what never reached the disk, and takes it for clean:
+/// a process that starts then reads it, and no later sync writes it.
 pub fn a_restart_after_a_failed_sync_reads_what_never_reached_the_disk() {
     let disk = MemVfs::new();
     let vfs = FaultVfs::new(shared(&disk));

@@ -35,6 +35,18 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count(bytes as i64 - layout.size() as i64);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(at, layout, bytes) }
+    }
+
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         count(-(layout.size() as i64));
         // SAFETY: the caller's promise.
@@ -49,7 +61,7 @@ fn held() -> i64 {
 /// Entries of one round.
 const ENTRIES: u64 = 40_000;
 
-/// 30. Memory grows with the number of entries in a log that is not purged.
+/// Scenario 30: Memory grows with the number of entries in a log that is not purged.
 pub fn memory_grows_with_the_unpurged_log() {
     let (before, one) = (held(), vec![0u8; 1 << 20]);
     assert_eq!(held() - before, one.len() as i64, "this program does not count what it allocates");

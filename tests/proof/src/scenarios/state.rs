@@ -46,8 +46,8 @@ fn is_either(left: &MemVfs, old: &Contents, is_installed: bool) {
     assert_eq!(run.next(), next + 1);
 }
 
-/// 15. Replay brings back entries at or below the snapshot's: those that were truncated, or never committed here
-/// (etcd #22442).
+/// Scenario 15: Replay brings back entries at or below the snapshot's: those that were truncated, or never
+/// committed here (etcd #22442).
 pub fn replay_brings_back_entries_that_a_snapshot_covers() {
     for is_truncated in [false, true] {
         let run = behind();
@@ -64,7 +64,7 @@ pub fn replay_brings_back_entries_that_a_snapshot_covers() {
     }
 }
 
-/// 16. A purge removes files in an order that leaves a hole: one that is still named is gone.
+/// Scenario 16: A purge removes files in an order that leaves a hole: one that is still named is gone.
 pub fn a_purge_removes_files_that_are_still_named() {
     let run = Run::new();
     // Short values, in tables themselves: nothing points into the segments when they are flushed.
@@ -86,8 +86,8 @@ pub fn a_purge_removes_files_that_are_still_named() {
     });
 }
 
-/// 17. The power goes between the sync of a vote and that of a snapshot: one of them is gone, or they contradict
-/// each other (etcd #10219).
+/// Scenario 17: The power goes between the sync of a vote and that of a snapshot: one of them is gone, or
+/// they contradict each other (etcd #10219).
 pub fn a_crash_between_a_vote_and_a_snapshot() {
     let run = behind();
     let old = run.contents();
@@ -108,7 +108,7 @@ pub fn a_crash_between_a_vote_and_a_snapshot() {
     });
 }
 
-/// 18. A snapshot is installed by half, and the node starts with nothing instead of refusing.
+/// Scenario 18: A snapshot is installed by half, and the node starts with nothing instead of refusing.
 pub fn a_snapshot_is_installed_by_half() {
     let run = behind();
     let old = run.contents();
@@ -119,7 +119,7 @@ pub fn a_snapshot_is_installed_by_half() {
     at_every_loss(run, act, |left, installed| is_either(left, &old, installed == 1));
 }
 
-/// 19. A snapshot is installed, and the old membership stays (openraft #1808).
+/// Scenario 19: A snapshot is installed, and the old membership stays (openraft #1808).
 pub fn a_snapshot_leaves_the_old_membership() {
     let run = Run::new();
     run.write(1, [Payload::Membership("one and two".into()), put("a", 100)]);
@@ -141,8 +141,8 @@ pub fn a_snapshot_leaves_the_old_membership() {
     });
 }
 
-/// 20. What is said to be applied and what is applied do not become durable together (etcd 3.5): entries are
-/// skipped, or take effect twice.
+/// Scenario 20: What is said to be applied and what is applied do not become durable together (etcd 3.5):
+/// entries are skipped, or take effect twice.
 pub fn the_applied_position_is_ahead_of_what_is_applied() {
     let run = Run::new();
     let only_if = |expect, length| {
