@@ -35,6 +35,8 @@ pub async fn kill_a_leader_before_its_write(seed: u64, resume_term: bool) -> BTr
     let [has_it, has_it_not] = followers(leader);
     net.cut(leader, has_it_not);
     cluster.set_step_time(leader, SLOW_MS, SLOW_MS);
+    // Steps that began before this are over.
+    sleep(Duration::from_millis(10)).await;
     let end = durable_next(&cluster, has_it);
     let writing = tokio::spawn({
         let client = client.clone();
