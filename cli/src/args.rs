@@ -203,7 +203,8 @@ pub struct Export {
 #[command(group = clap::ArgGroup::new("length"))]
 pub struct Bench {
     /// fill: write keys bench/0000000000 .. in a shuffled order, the same keys at each run.
-    /// read: read existing ones of them at random, and check them.
+    /// overwrite: write them at random.
+    /// read: read existing ones at random, and check them.
     #[arg(long, value_name = "NAME", default_value = "fill", value_parser = workload)]
     pub workload: Workload,
     /// Length of the values that are written, in bytes.
@@ -218,7 +219,7 @@ pub struct Bench {
     /// Stop after so many operations.
     #[arg(long, group = "length", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub ops: Option<u64>,
-    /// How many different keys. [default: as many as --ops; with --seconds: fill 1000000, read all there are]
+    /// How many different keys. [default: as many as --ops; with --seconds: fill 1000000, read all there are; overwrite: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=crate::workload::values::KEYS_MAX))]
     pub keys: Option<u64>,
 }
@@ -228,6 +229,8 @@ pub struct Bench {
 pub enum Workload {
     /// Writes every key.
     Fill,
+    /// Writes keys at random, so that most are written again and again.
+    Overwrite,
     /// Reads keys at random.
     Read,
 }
@@ -417,11 +420,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn workload(name: &str) -> Result<Workload, String> {
     match name {
         "fill" => Ok(Workload::Fill),
+        "overwrite" => Ok(Workload::Overwrite),
         "read" => Ok(Workload::Read),
         "a" | "b" | "c" | "d" | "e" | "f" => {
-            Err(format!("workload {name} is not supported yet; use fill or read"))
+            Err(format!("workload {name} is not supported yet; use fill, overwrite or read"))
         }
-        _ => Err("there is no such workload; use fill or read".into()),
+        _ => Err("there is no such workload; use fill, overwrite or read".into()),
     }
 }
 
@@ -481,7 +485,7 @@ mod tests {
             ("--endpoints :7400 cluster status", "HOST:PORT"),
             ("--endpoints h:0 cluster status", "HOST:PORT"),
             ("bench --workload a", "workload a is not supported yet"),
-            ("bench --workload x", "fill or read"),
+            ("bench --workload x", "fill, overwrite or read"),
             ("bench --seconds 1 --ops 1", "cannot be used"),
             ("bench --clients 0", "1..=4096"),
             ("scan --reverse", "--reverse"),

@@ -74,6 +74,7 @@ pub async fn run(args: args::Bench, context: &mut Context) -> Result<Exit, Failu
 /// What each operation does.
 enum Job {
     Fill { order: Shuffle, keys: u64, values: Values },
+    Overwrite { keys: u64, values: Values },
     Read { existing: Vec<u64> },
 }
 
@@ -86,6 +87,10 @@ impl Job {
                 let values = Values::new(args.value_size as usize);
                 Ok(Self::Fill { order: Shuffle::new(keys), keys, values })
             }
+            Workload::Overwrite => {
+                let keys = args.keys.unwrap_or(KEYS);
+                Ok(Self::Overwrite { keys, values: Values::new(args.value_size as usize) })
+            }
             Workload::Read => Ok(Self::Read { existing: existing(client, keys).await? }),
         }
     }
@@ -93,13 +98,14 @@ impl Job {
     fn name(&self) -> &'static str {
         match self {
             Self::Fill { .. } => "fill",
+            Self::Overwrite { .. } => "overwrite",
             Self::Read { .. } => "read",
         }
     }
 
     fn keys(&self) -> u64 {
         match self {
-            Self::Fill { keys, .. } => *keys,
+            Self::Fill { keys, .. } | Self::Overwrite { keys, .. } => *keys,
             Self::Read { existing } => existing.len() as u64,
         }
     }
@@ -107,14 +113,8 @@ impl Job {
     /// Does one operation; returns the bytes of its value and when it was sent.
     async fn operation(&self, client: &Client, number: u64) -> Result<(u64, Duration), String> {
         match self {
-            Self::Fill { order, values, .. } => {
-                let number = order.at(number);
-                let value = values.of(number);
-                let bytes = value.len() as u64;
-                let sent = Instant::now();
-                client.put(values::key(number), value).await.map_err(|error| error.to_string())?;
-                Ok((bytes, sent.elapsed()))
-            }
+            Self::Fill { order, values, .. } => put(client, order.at(number), values).await,
+            Self::Overwrite { keys, values } => put(client, mix(number) % (*keys).max(1), values).await,
             Self::Read { existing } => {
                 let place = (mix(number) % (existing.len() as u64).max(1)) as usize;
                 let number = existing.get(place).copied().unwrap_or_default();
@@ -125,6 +125,14 @@ impl Job {
             }
         }
     }
+}
+
+async fn put(client: &Client, number: u64, values: &Values) -> Result<(u64, Duration), String> {
+    let value = values.of(number);
+    let bytes = value.len() as u64;
+    let sent = Instant::now();
+    client.put(values::key(number), value).await.map_err(|error| error.to_string())?;
+    Ok((bytes, sent.elapsed()))
 }
 
 /// Whether a value that was read is the one that `fill` wrote.
