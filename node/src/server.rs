@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kv_api::transport::{Acceptor, Dialer, ListenOptions, ServeOptions, TcpDialer, Welcome, listen};
+use kv_lsm::gc::GcOptions;
 use kv_lsm::{Environment, NewStore, Options, Store, StoreError};
 use kv_manifest::ManifestError;
 use kv_vfs::{RealVfs, SystemClock, ThreadExecutor, Vfs};
@@ -225,7 +226,14 @@ async fn open_store(world: &World, dir: &DataDir, settings: &Settings) -> Result
 fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
     let engine = &settings.engine;
     let compression = Compression::default();
+    let gc = GcOptions {
+        automatic: engine.gc,
+        garbage_ratio_min: engine.gc_garbage_percent_min as f64 / 100.0,
+        bytes_per_second_max: engine.gc_bytes_per_second_max,
+        ..GcOptions::default()
+    };
     Options {
+        gc,
         on_fatal,
         separate_bytes_min: engine.separate_values_from_bytes,
         compression: Compression { level: compression.level.filter(|_| engine.compression), ..compression },

@@ -89,6 +89,12 @@ section! {
     tail_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Compress values and table blocks with zstd where that pays.
     compression: bool = true, Kind::Switch;
+    /// Give back the room of values that nobody can read any more, by itself.
+    gc: bool = true, Kind::Switch;
+    /// Share of a file, in percent, that must be garbage before its values are copied elsewhere.
+    gc_garbage_percent_min: u64 = 25, Kind::count(1, 99);
+    /// Most bytes of values copied in a second by that; 0: no bound. Ignored when room is short.
+    gc_bytes_per_second_max: u64 = 128 * MIB, Kind::bytes(0, TIB);
 }
 
 section! {
