@@ -229,9 +229,9 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
     let compression = Compression::default();
     let gc = GcOptions {
         automatic: engine.gc,
-        garbage_ratio_min: engine.gc_garbage_percent as f64 / 100.0,
+        garbage_ratio_min: engine.gc_garbage_percent_min as f64 / 100.0,
         age_min: Duration::from_millis(engine.gc_age_ms),
-        bytes_per_second_max: engine.gc_bytes_per_second,
+        bytes_per_second_max: engine.gc_bytes_per_second_max,
         ..GcOptions::default()
     };
     Options {

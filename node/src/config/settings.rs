@@ -93,17 +93,16 @@ section! {
     open_tables_max: u64 = 512, Kind::count(1, 1 << 20);
     /// Compactions of tables that run at a time, each on a thread of its own.
     compactions_max: u64 = 2, Kind::count(1, 64);
-    /// Collect files of values by itself when enough of them is garbage. `kvadmin vlog gc run` does it in any case.
-    gc: bool = true, Kind::Switch;
-    /// Share of a file that is garbage when it is collected, in percent: what may lie on the disk beyond what is
-    /// live. A smaller one writes more.
-    gc_garbage_percent: u64 = 25, Kind::count(1, 99);
-    /// Time after which a file that is full may be collected: what was written last dies first.
-    gc_age_ms: u64 = 10_000, Kind::millis(0, 86_400_000);
-    /// Bytes of values that collections copy in a second, unless the disk is nearly full; 0: no bound.
-    gc_bytes_per_second: u64 = 128 * MIB, Kind::bytes(0, TIB);
     /// Compress values and table blocks with zstd where that pays.
     compression: bool = true, Kind::Switch;
+    /// Give back the room of values that nobody can read any more, by itself.
+    gc: bool = true, Kind::Switch;
+    /// Share of a file, in percent, that must be garbage before its values are copied elsewhere.
+    gc_garbage_percent_min: u64 = 25, Kind::count(1, 99);
+    /// Time after which a file that is full may be collected: what was written last dies first.
+    gc_age_ms: u64 = 10_000, Kind::millis(0, 86_400_000);
+    /// Most bytes of values copied in a second by that; 0: no bound. Ignored when room is short.
+    gc_bytes_per_second_max: u64 = 128 * MIB, Kind::bytes(0, TIB);
 }
 
 section! {
