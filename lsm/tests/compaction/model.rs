@@ -114,17 +114,28 @@ impl Run {
     }
 }
 
-#[test]
-fn every_option_set_answers_like_a_map() {
-    for (name, options) in sets() {
-        for seed in 0..2 {
-            let mut run = Run::new(World::stepped(), options.clone(), seed * 1000 + name.len() as u64);
+fn sequences(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        for (name, options) in sets() {
             println!("{name}, seed {seed}");
+            let mut run = Run::new(World::stepped(), options, seed * 1000 + name.len() as u64);
             for _ in 0..4 {
                 run.life(400);
             }
         }
     }
+}
+
+#[test]
+fn every_option_set_answers_like_a_map() {
+    sequences(0..2);
+}
+
+/// Five thousand sequences; for a release.
+#[test]
+#[ignore = "takes an hour"]
+fn every_option_set_answers_like_a_map_many_times() {
+    sequences(2..315);
 }
 
 #[test]
