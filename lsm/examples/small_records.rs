@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn measure_reopened(dir: &Path, records: u64) -> Result<(), Box<dyn std::error::Error>> {
     let mut opened = None;
-    report("open", records, || Ok(opened = Some(Db::open(dir, Options::default())?)))?;
+    report("open", records, || {
+        opened = Some(Db::open(dir, Options::default())?);
+        Ok(())
+    })?;
     let Some(db) = opened else { return Ok(()) };
     report("list (first)", records, || list(&db, records))?;
     report("list (again)", records, || list(&db, records))?;

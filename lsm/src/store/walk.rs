@@ -19,8 +19,9 @@ pub(super) struct Walk {
     merge: TwoWayMerge,
     seq: Seq,
     range: ScanRange,
-    /// Forward: the key whose older versions are to be skipped.
-    last: Option<Bytes>,
+    /// Forward: the key whose older versions are to be skipped, if there is one.
+    last: Vec<u8>,
+    has_last: bool,
 }
 
 impl Walk {
@@ -37,18 +38,25 @@ impl Walk {
             let tables = level.iter().map(|table| table.reader.clone()).collect();
             cursors.push(Box::new(LevelCursor::with(tables, cache)));
         }
-        Self { pin: view.pin.clone(), merge: TwoWayMerge::new(cursors), seq, range, last: None }
+        Self {
+            pin: view.pin.clone(),
+            merge: TwoWayMerge::new(cursors),
+            seq,
+            range,
+            last: Vec::new(),
+            has_last: false,
+        }
     }
 
     /// Has [`Walk::forward`] give the keys from the first one of the range on.
     pub(super) fn seek_first(&mut self) -> Result<(), StoreError> {
-        self.last = None;
+        self.has_last = false;
         Ok(self.merge.seek(&self.range.from, Seq::MAX)?)
     }
 
     /// ... from the first one that is not before `key` on.
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        self.last = None;
+        self.has_last = false;
         Ok(self.merge.seek(key.max(&self.range.from), Seq::MAX)?)
     }
 
@@ -57,7 +65,7 @@ impl Walk {
         if *key < self.range.from {
             return self.seek_first();
         }
-        self.last = Some(key.clone());
+        self.skip(key);
         Ok(self.merge.seek(key, 0)?)
     }
 
@@ -77,6 +85,12 @@ impl Walk {
         Ok(self.merge.seek_before(key, Seq::MAX)?)
     }
 
+    fn skip(&mut self, key: &[u8]) {
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        self.has_last = true;
+    }
+
     /// The next key that is there.
     pub(super) fn forward(&mut self) -> Result<Option<ScanItem>, StoreError> {
         while self.merge.valid() {
@@ -84,14 +98,14 @@ impl Walk {
             if self.range.to.as_ref().is_some_and(|to| key >= &**to) {
                 return Ok(None);
             }
-            let (revision, seen) = (self.merge.seq(), self.last.as_deref() == Some(key));
+            let (revision, seen) = (self.merge.seq(), self.has_last && *self.last == *key);
             if seen || revision > self.seq {
                 self.merge.step()?;
                 continue;
             }
             let key = Bytes::copy_from_slice(key);
             let slot = self.merge.slot().clone();
-            self.last = Some(key.clone());
+            self.skip(&key);
             self.merge.step()?;
             if slot != Slot::Tombstone {
                 return Ok(Some(ScanItem { key, revision, slot, pin: self.pin.clone() }));
