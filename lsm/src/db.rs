@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use batch::{Durability, WriteBatch};
 use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
-use kv_vlog::{Entry, Payload, Position};
+use kv_vlog::{Callback, Entry, Payload, Position};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
@@ -103,20 +103,24 @@ impl Db {
         self.store.check()?;
         let log = self.store.log();
         log.wait_room(self.store.options().waiting_bytes_max)?;
-        let (gate, result) = (Arc::new(Gate::default()), Arc::new(Mutex::new(None)));
+        let result = Arc::new(Mutex::new(None));
+        let gate = (durability == Durability::Sync).then(|| Arc::new(Gate::default()));
+        let durable: Callback = match gate.clone() {
+            Some(gate) => Box::new(move |_| gate.open()),
+            None => Box::new(|_| {}),
+        };
         let index = {
             // Appending and queueing under one lock: entries are applied in log order.
             let mut waiting = self.waiting.lock();
             let index = log.state().last.map_or(1, |last| last.index + 1);
             let entry = Entry { at: Position { term: TERM, index }, payload: Payload::Ops(ops) };
-            let durable = gate.clone();
-            log.append(vec![entry], Box::new(move |_| durable.open()))?;
+            log.append(vec![entry], durable)?;
             let entry = log.entries(index..index + 1, 0, false)?.pop();
             let entry = entry.ok_or_else(|| StoreError::Invalid("an appended entry is not there".into()))?;
             waiting.push_back(Waiting { entry, result: result.clone() });
             index
         };
-        if durability == Durability::Sync {
+        if let Some(gate) = gate {
             self.executor.wait(&gate);
             if log.durable_next() <= index {
                 log.wait_durable()?; // says why the write failed

@@ -50,10 +50,10 @@ impl Store {
                 *item = Some(ScanItem { key, revision, slot, pin });
             }
         }
-        self.read_all(found)
+        self.values_of(found)
     }
 
-    fn read_all(&self, items: Vec<Option<ScanItem>>) -> Result<Vec<Option<Found>>, StoreError> {
+    fn values_of(&self, items: Vec<Option<ScanItem>>) -> Result<Vec<Option<Found>>, StoreError> {
         let is_one = items.iter().flatten().nth(1).is_none();
         let start = |item: ScanItem| {
             let read = if is_one { None } else { self.readers.start(&item) };

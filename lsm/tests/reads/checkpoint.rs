@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_lsm::{Db, Durability, Options, WriteBatch};
-use kv_vfs::{MemVfs, Survival, Vfs};
+use kv_vfs::fault::{Fault, Rule, Times};
+use kv_vfs::{FaultVfs, MemVfs, OpKind, Survival, Vfs};
 use parking_lot::Mutex;
 
 use crate::world::{contents, fill, open, small};
@@ -101,6 +102,24 @@ fn complete_files_are_linked_and_live_on() {
     db.flush().unwrap();
     db.close().unwrap();
     assert_eq!(contents(&open(&vfs, COPY).unwrap()), expected);
+}
+
+#[test]
+fn what_cannot_be_linked_is_copied() {
+    let disk = MemVfs::new();
+    let faults = FaultVfs::new(Arc::new(disk.clone()));
+    let vfs: Arc<dyn Vfs> = Arc::new(faults.clone());
+    let db = open(&vfs, DATA).unwrap();
+    let expected = fill(&db, 200);
+    db.flush().unwrap();
+    let (op, path_contains) = (OpKind::Link, String::new());
+    faults.fail(Rule { op, path_contains, nth: 1, times: Times::Forever, error: Fault::Eio });
+    db.checkpoint(Path::new(COPY)).unwrap();
+    let names = vfs.list(Path::new(COPY)).unwrap();
+    let single = |name: &str| vfs.link_count(&Path::new(COPY).join(name)).unwrap() == 1;
+    assert!(names.len() > 5 && names.iter().all(|entry| single(&entry.name)));
+    let left: Arc<dyn Vfs> = Arc::new(disk.crash_clone(&Survival::Synced));
+    assert_eq!(contents(&open(&left, COPY).unwrap()), expected);
 }
 
 /// Each writer counts in two keys, in one entry each time.

@@ -1,5 +1,6 @@
 //! Runs the script until something fails, and keeps what was acknowledged.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -114,6 +115,12 @@ impl Driver<'_> {
                 db.store().flush()?;
                 self.life.known().acknowledge();
             }
+            Step::Checkpoint(number) => {
+                self.life.enter("checkpoint");
+                db.checkpoint(Path::new(&format!("/above/copy{number}")))?;
+                self.life.known().acknowledge();
+                self.life.enter("write");
+            }
             Step::Pass(time) => self.life.pass(*time),
             Step::Close | Step::Stop => unreachable!("these take the database"),
         }
@@ -130,7 +137,13 @@ impl Driver<'_> {
                 self.life.known().acknowledge();
                 self.life.note_refused(false);
             }
-            Err(StoreError::Poisoned { .. }) => self.life.note_refused(true),
+            Err(StoreError::Poisoned { .. }) => {
+                // After a copy that failed the database goes on: this write has failed by itself, and may be there.
+                if self.life.stage() == "checkpoint" {
+                    self.life.known().begin(&[(key, Some("late".into()))]);
+                }
+                self.life.note_refused(true);
+            }
             Err(error) => panic!("not said to be stopped: {error}"),
         }
         if let Ok(found) = contents(self.db) {

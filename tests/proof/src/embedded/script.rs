@@ -21,6 +21,8 @@ pub enum Step {
     Mistaken(Change),
     /// Memtables to tables.
     Flush,
+    /// A copy, in a directory of this number.
+    Checkpoint(u64),
     /// Time passes, and background work is done.
     Pass(Duration),
     /// A clean close and an open.
@@ -82,7 +84,9 @@ pub fn script(seed: u64) -> Vec<Step> {
         steps.append(&mut chooser.step());
     }
     steps.splice(STEPS / 2..STEPS / 2, burst(&mut chooser.0));
+    steps.insert(STEPS - 1, Step::Checkpoint(2));
     steps.insert(STEPS / 3, Step::Stop);
+    steps.insert(STEPS / 4, Step::Checkpoint(1));
     steps.insert(STEPS * 2 / 3, Step::Close);
     steps.push(Step::Close);
     steps
