@@ -79,7 +79,7 @@ pub struct Options {
     /// Length in bytes from which on the index of a table is cut into partitions, each with its filter, that
     /// are loaded, and cached, when they are needed. Default 16 KiB.
     pub partition_bytes: usize,
-    /// Bytes of table blocks, unpacked, that are kept in memory, partitions among them. 0: none. Default 64 MiB.
+    /// Bytes of table blocks, unpacked, that are kept in memory, partitions among them. 0: none. Default 32 MiB.
     pub block_cache_bytes: u64,
     /// Files of tables that are open at once; others are opened when they are read. Default 512.
     pub open_tables_max: usize,
@@ -121,7 +121,7 @@ impl Default for Options {
             table_compression: true,
             filter_false_positive: 0.01,
             partition_bytes: 16 << 10,
-            block_cache_bytes: 64 * MIB,
+            block_cache_bytes: 32 * MIB,
             open_tables_max: 512,
             read_threads: 4,
         }

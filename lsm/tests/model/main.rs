@@ -1,7 +1,7 @@
 //! The same random operations under many option sets give the answers of a sorted map: writes, conditional
 //! writes, reads, iterators, snapshots, checkpoints, with restarts and losses of power in between.
 //!
-//! `KV_MODEL_SEQUENCES`: how many sequences run (each under one option set; default: a few for each).
+//! `KV_MODEL_SEQUENCES`: how many sequences run (each under one option set; default: twenty for each).
 //! `KV_MODEL_SEED`: only the sequence of this seed, which a failure prints.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may panic")]
 
@@ -14,8 +14,8 @@ mod run;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, thread};
 
-/// Sequences where nothing else is said: two for each option set.
-const SEQUENCES: u64 = 2 * options::SETS as u64;
+/// Sequences where nothing else is said: some for each option set.
+const SEQUENCES: u64 = 20 * options::SETS as u64;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())

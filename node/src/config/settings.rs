@@ -88,7 +88,7 @@ section! {
     /// Memory for the newest log entries, which followers and appliers read first.
     tail_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Memory for unpacked blocks of tables: keys, pointers and short values that are read often.
-    block_cache_bytes: u64 = 64 * MIB, Kind::bytes(0, TIB);
+    block_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Files of tables that are open at a time.
     open_tables_max: u64 = 512, Kind::count(1, 1 << 20);
     /// Compactions of tables that run at a time, each on a thread of its own.
