@@ -39,10 +39,11 @@ impl Shared {
         let open = |meta: &kv_manifest::TableMeta| core.open_table_since(meta.clone(), task.since());
         let tables: Vec<_> = metas.iter().map(open).collect::<Result<_, _>>()?;
         let written_bytes: u64 = metas.iter().map(|meta| meta.bytes).sum();
-        {
+        let recorded = {
             let _structure = self.structure.lock();
+            let is_current = task.is_current(&core.view());
             // Else another state was installed meanwhile. The manifest never knew these tables: they go.
-            if task.is_current(&core.view()) {
+            if is_current {
                 // Once it is tried nobody knows whether they are recorded.
                 made.into_iter().for_each(|made| drop(made.keep()));
                 if planted::is("inputs of a compaction removed too early") {
@@ -54,8 +55,9 @@ impl Shared {
                 self.replace(task, tables);
                 task.inputs.iter().for_each(|table| table.retire());
             }
-        }
-        {
+            is_current
+        };
+        if recorded {
             let mut compactions = self.compactions.lock();
             let stats = &mut compactions.stats;
             stats.merges += 1;
