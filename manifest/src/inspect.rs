@@ -91,6 +91,6 @@ impl Reading {
             }
             state.apply(&recorded.change_set)?;
         }
-        Ok((state.number == number).then_some(state))
+        Ok((number > 0 && state.number == number).then_some(state))
     }
 }
