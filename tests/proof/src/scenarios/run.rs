@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_lsm::{NewStore, Store, StoreError};
+use kv_lsm::{NewStore, Options, Store, StoreError};
 use kv_vfs::{MemVfs, Survival, Vfs};
 use kv_vlog::{Callback, Entry, Op, OpValue, Payload, Position, VlogError};
 use parking_lot::Mutex;
@@ -79,7 +79,9 @@ impl Run {
     pub fn through(disk: &MemVfs, vfs: &Arc<dyn Vfs>) -> Result<Self, StoreError> {
         let life = Life::new(());
         kv_vfs::create_dir(&**vfs, dir())?;
-        let store = Store::open(&life.environment(vfs), dir(), life.options(), Some(OURS))?;
+        // Nothing is flushed but what the scenario flushes.
+        let options = Options { idle_after: Duration::from_secs(3600), ..life.options() };
+        let store = Store::open(&life.environment(vfs), dir(), options, Some(OURS))?;
         Ok(Self { disk: disk.clone(), life, store })
     }
 
