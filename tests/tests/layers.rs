@@ -24,7 +24,7 @@ const LAYERS: [(&str, &[&str], &[&str]); 9] = [
 const OPENRAFT: [&str; 3] = ["node/src/raft/", "node/src/main.rs", "tests/tests/layers.rs"];
 
 /// Where files are reached without kv-vfs: in no data directory, in kv-vfs, in tests.
-const STD_FS: [&str; 10] = [
+const STD_FS: [&str; 11] = [
     "vlog/vfs/src/real.rs",
     "lsm/tests/",
     "node/src/config/file.rs",
@@ -35,6 +35,7 @@ const STD_FS: [&str; 10] = [
     "cli/tests/",
     "tests/bench-peers/src/nodes.rs",
     "tests/src/files.rs",
+    "lsm/examples/",
 ];
 
 fn root() -> PathBuf {

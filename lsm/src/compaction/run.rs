@@ -9,7 +9,6 @@ use super::outputs::{Grandparent, Grandparents, Made, Outputs};
 use super::range::RangeSet;
 use super::retain::Retain;
 use crate::cursor::Cursor;
-use crate::error::StoreError;
 use crate::key::{Seq, Slot, ValuePointer};
 use crate::merge::MergeCursor;
 use crate::table::{LevelCursor, TableError, TableIdentity, TableOptions, TableReader};
@@ -21,7 +20,7 @@ type Bottommost = Box<dyn Fn(&[u8]) -> bool + Send>;
 pub type Numbers = Box<dyn FnMut() -> TableIdentity + Send>;
 
 /// Says where a value is now.
-pub type Resolve = Box<dyn Fn(&ValuePointer) -> Result<ValuePointer, StoreError> + Send>;
+pub type Resolve = Box<dyn Fn(&ValuePointer) -> ValuePointer + Send>;
 
 /// Tables to merge, and how.
 #[derive(Clone, Debug)]
@@ -99,9 +98,8 @@ impl Merge {
     /// Merges so many versions more; says whether there are others behind them.
     ///
     /// # Errors
-    /// Damage in an input or where values have moved to; what a write can fail with. The merge is then good for
-    /// being dropped only.
-    pub fn advance(&mut self, versions: u64) -> Result<bool, StoreError> {
+    /// Damage in an input; what a write can fail with. The merge is then good for being dropped only.
+    pub fn advance(&mut self, versions: u64) -> Result<bool, TableError> {
         for _ in 0..versions {
             if !self.cursor.valid() || self.to.as_ref().is_some_and(|to| self.cursor.key() >= &**to) {
                 return Ok(false);
@@ -109,7 +107,7 @@ impl Merge {
             let (key, seq, slot) = (self.cursor.key(), self.cursor.seq(), self.cursor.slot());
             if self.retain.keep(key, seq, slot) {
                 let slot = match slot {
-                    Slot::Pointer(pointer) => &Slot::Pointer((self.resolve)(pointer)?),
+                    Slot::Pointer(pointer) => &Slot::Pointer((self.resolve)(pointer)),
                     other => other,
                 };
                 self.outputs.add(key, seq, slot)?;

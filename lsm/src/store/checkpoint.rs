@@ -35,7 +35,9 @@ impl Store {
         let (_view, copy) = {
             let _structure = structure.lock();
             self.shared.check()?;
-            (core.view(), changes.copy(|segment| log.written(segment).unwrap_or_default())?)
+            // One that the log does not know yet has been recorded a moment ago: its header is there, and no more.
+            let header = u64::from(kv_vlog::format::SEGMENT_HEADER_BYTES);
+            (core.view(), changes.copy(|segment| log.written(segment).unwrap_or(header))?)
         };
         for id in copy.state.tables.keys() {
             link(vfs, &core.dir, dir, &names::table_name(*id))?;

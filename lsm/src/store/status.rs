@@ -97,13 +97,14 @@ impl Store {
             return Ok(Verified::default());
         }
         let input = segment_input(&core.dir, &state, segment);
-        match log.written(segment.segment) {
-            // It is being written: only up to where it was when this began.
-            Some(end) if input.sealed.is_none() => {
-                Ok(kv_vlog::verify_segment(&*core.vfs, &input.path, &input.identity, Some(end))?)
-            }
-            _ => Ok(kv_vlog::walk_segment(&*core.vfs, &input, &mut |_| {})?),
+        if input.sealed.is_some() {
+            return Ok(kv_vlog::walk_segment(&*core.vfs, &input, &mut |_| {})?);
         }
+        // It is being written: only up to where it was when this began. One that the log does not know yet has
+        // been recorded a moment ago.
+        let header = u64::from(kv_vlog::format::SEGMENT_HEADER_BYTES);
+        let end = log.written(segment.segment).unwrap_or(header);
+        Ok(kv_vlog::verify_segment(&*core.vfs, &input.path, &input.identity, Some(end))?)
     }
 
     /// Number, level, bytes and entries of each table.

@@ -76,6 +76,7 @@ impl Run {
         let mut node = world.open()?;
         self.opened = true;
         self.writes(&node, 90)?;
+        world.pass();
         self.collect(&node)?;
         self.writes(&node, 120)?;
         world.pass();
@@ -86,9 +87,11 @@ impl Run {
         (0..30).try_for_each(|_| given_up.step(4 << 10).map(drop))?;
         drop(given_up);
         let reader = node.store.export();
+        world.pass();
         self.collect(&node)?;
         self.writes(&node, 150)?;
         drop(reader);
+        world.pass();
         self.collect(&node)?;
         node.store.close()?;
         drop(node);
@@ -100,6 +103,7 @@ impl Run {
         node.store.stop();
         drop(node);
         node = world.open()?;
+        world.pass();
         self.collect(&node)?;
         node.store.close()
     }

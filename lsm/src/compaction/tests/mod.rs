@@ -12,7 +12,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cursor::Cursor;
-use crate::error::StoreError;
 use crate::key::{Kind, Seq, Slot, ValuePointer};
 use crate::memtable::Memtable;
 use crate::merge::MergeCursor;
@@ -218,19 +217,19 @@ fn everything() -> RangeSet {
     [KeyRange { smallest: Vec::new(), largest: vec![0xff; 9] }].into_iter().collect()
 }
 
-fn run_job(dir: &TestDir, job: &Job, first: u64) -> Result<Vec<Arc<TableReader>>, StoreError> {
+fn run_job(dir: &TestDir, job: &Job, first: u64) -> Result<Vec<Arc<TableReader>>, TableError> {
     let made = start(dir, job, first)?;
     Ok(made.keep().iter().map(|summary| dir.open(summary)).collect())
 }
 
-fn start(dir: &TestDir, job: &Job, first: u64) -> Result<Made, StoreError> {
+fn start(dir: &TestDir, job: &Job, first: u64) -> Result<Made, TableError> {
     let mut merge = begin(dir, job, first)?;
     while merge.advance(7)? {}
-    Ok(merge.finish()?)
+    merge.finish()
 }
 
 fn begin(dir: &TestDir, job: &Job, first: u64) -> Result<Merge, TableError> {
-    let stay = Box::new(|pointer: &ValuePointer| Ok(*pointer));
+    let stay = Box::new(|pointer: &ValuePointer| *pointer);
     Merge::start(&dir.vfs, dir.path(), job.clone(), &small_blocks(), numbers(first), stay)
 }
 
@@ -341,7 +340,7 @@ fn a_failed_run_leaves_nothing_and_touches_no_other_file() {
     let dir = TestDir::new();
     let inputs = vec![dir.table(1, &TableOptions::default(), &few())];
     dir.put(13, b"taken");
-    assert!(matches!(run_job(&dir, &job(inputs), 10), Err(StoreError::Table(TableError::Io(_)))));
+    assert!(matches!(run_job(&dir, &job(inputs), 10), Err(TableError::Io(_))));
     assert_eq!(dir.names(), ["00000001.sst", "00000013.sst"]);
 }
 
@@ -361,11 +360,7 @@ fn whichever_operation_fails_nothing_is_left_and_a_second_run_succeeds() {
                     assert!(nth > 1, "{op:?} never happens");
                     break;
                 };
-                assert_eq!(
-                    matches!(failed, StoreError::Table(TableError::SyncFailed(_))),
-                    op == OpKind::Sync,
-                    "{failed}"
-                );
+                assert_eq!(matches!(failed, TableError::SyncFailed(_)), op == OpKind::Sync, "{failed}");
                 assert_eq!(dir.names(), ["00000001.sst"], "{op:?} {nth}");
                 let outputs = run_job(&dir, &job, 10).unwrap();
                 assert_eq!(read_level(&outputs), few());
@@ -400,6 +395,6 @@ fn damage_in_an_input_stops_the_run() {
     bytes[middle] ^= 1;
     dir.put(1, &bytes);
     let outcome = run_job(&dir, &job(vec![table]), 10);
-    assert!(matches!(outcome, Err(StoreError::Table(TableError::Corruption { .. }))));
+    assert!(matches!(outcome, Err(TableError::Corruption { .. })));
     assert_eq!(dir.names(), ["00000001.sst"]);
 }

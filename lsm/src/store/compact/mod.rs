@@ -48,6 +48,11 @@ impl Compactor {
         match self.doing.take() {
             None => self.take(),
             Some(Doing::Move(task)) => self.shared.move_tables(&task).map(|()| true),
+            // Another state was installed: nobody needs what comes of it, and its claim would be in the way.
+            Some(Doing::Merge { task, .. }) if !task.is_current(&self.shared.core.view()) => {
+                self.shared.end(&task);
+                Ok(true)
+            }
             Some(Doing::Merge { task, part, mut merge }) => {
                 if merge.advance(STEP_VERSIONS)? {
                     self.doing = Some(Doing::Merge { task, part, merge });

@@ -21,9 +21,9 @@ impl Shared {
                 self.changes.commit(&task.cause(), task.inputs.iter().map(to_move).collect())?;
                 let moved = task.inputs.iter().map(|table| Arc::new(table.at_level(level))).collect();
                 self.replace(task, moved);
+                self.compactions.lock().stats.moves += 1;
             }
         }
-        self.compactions.lock().stats.moves += 1;
         self.end(task);
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Shared {
     }
 
     /// Ends the claim, after reads see what came of it.
-    fn end(&self, task: &Arc<Task>) {
+    pub(super) fn end(&self, task: &Arc<Task>) {
         self.compactions.lock().end(task);
         self.tables_changed();
     }

@@ -102,10 +102,16 @@ impl crate::store::Shared {
 impl Resolver {
     /// The pointer to the same value where it is now, in the segment that its file was made for; the pointer itself
     /// where it is that already, or where that file is about to be collected.
-    pub fn resolve(&self, from: &ValuePointer) -> Result<ValuePointer, StoreError> {
-        let to = self.log.resolve(pointer(from), |file| !self.left_alone.contains(&file))?;
-        let Pointer { segment, offset, length } = to;
-        Ok(ValuePointer { segment, offset, length, value_bytes: from.value_bytes })
+    ///
+    /// A place that cannot be read is left alone, too: the pointer is right as it is, and who reads the value is told.
+    #[must_use]
+    pub fn resolve(&self, from: &ValuePointer) -> ValuePointer {
+        let to = self.log.resolve(pointer(from), |file| !self.left_alone.contains(&file));
+        let Pointer { segment, offset, length } = to.unwrap_or_else(|error| {
+            tracing::warn!(%error, segment = from.segment, "cannot see where a value has been moved to");
+            pointer(from)
+        });
+        ValuePointer { segment, offset, length, value_bytes: from.value_bytes }
     }
 }
 

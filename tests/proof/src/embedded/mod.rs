@@ -42,6 +42,7 @@ impl Subject for Embedded {
         "Remove table by compactor",
         "in close",
         "in compact_range",
+        "in gc",
         "torn tail",
         "Create table while recovering",
         "Remove table while recovering",

@@ -23,6 +23,8 @@ pub enum Step {
     Flush,
     /// A part of the keys down to the deepest level.
     Compact(u64, u64),
+    /// What is garbage in files of values is given up.
+    Collect,
     /// A copy, in a directory of this number.
     Checkpoint(u64),
     /// Time passes, and background work is done.
@@ -88,6 +90,11 @@ pub fn script(seed: u64) -> Vec<Step> {
     steps.splice(STEPS / 2..STEPS / 2, burst(&mut chooser.0));
     for (at, from) in [(STEPS / 4, 0), (STEPS * 5 / 6, 3)] {
         steps.insert(at, Step::Compact(from, from + KEYS / 2));
+    }
+    for at in [STEPS * 3 / 4, STEPS / 2 + 10] {
+        steps.insert(at, Step::Collect);
+        // All but the newest versions are garbage that is known of.
+        steps.insert(at, Step::Compact(0, KEYS));
     }
     steps.insert(STEPS - 1, Step::Checkpoint(2));
     steps.insert(STEPS / 3, Step::Stop);

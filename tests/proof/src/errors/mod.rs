@@ -166,9 +166,10 @@ fn is_sync(op: OpKind) -> bool {
 }
 
 /// Whether this writes what a peer sends into files of its own, which nobody relies on before they are synced: a
-/// transfer that fails there is given up, and the node goes on. So it is with the files of a copy, whatever fails.
+/// transfer that fails there is given up, and the node goes on. So it is with the new files of value GC, and with those of
+/// a copy, whatever fails.
 fn is_transfer(stage: &str, op: OpKind) -> bool {
-    stage == "checkpoint" || stage == "install" && matches!(op, OpKind::Create | OpKind::Write)
+    stage == "checkpoint" || matches!(stage, "install" | "gc") && matches!(op, OpKind::Create | OpKind::Write)
 }
 
 /// What is left after a failure must open, with all that was acknowledged: after a kill and after a crash.
