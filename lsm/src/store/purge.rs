@@ -85,6 +85,11 @@ pub(super) fn drop_held(shared: &Shared) -> Result<(), StoreError> {
     if dead.is_empty() {
         return Ok(());
     }
+    if planted::is("segment files removed before the manifest drops them") {
+        let owned = dead.iter().filter(|dead| dead.is_owner);
+        let mut paths = owned.map(|dead| core.dir.join(names::segment_name(dead.file)));
+        paths.try_for_each(|path| core.vfs.remove(&path))?;
+    }
     // The manifest before the files: a crash in between leaves orphans.
     let edits = dead.iter().map(|segment| Edit::DropSegment { segment: segment.segment }).collect();
     changes.commit("drop", edits).inspect_err(|error| shared.poison(error))?;
