@@ -45,7 +45,7 @@ pub struct Options {
     /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
     pub waiting_bytes_max: u64,
     /// With nothing written for this long, the memtable is flushed and compaction brings what is shadowed
-    /// below `garbage_percent`. Default 30 s.
+    /// below `garbage_percent`. Default 10 s.
     pub idle_after: Duration,
     /// Percent of what is stored that may be shadowed, and so unknown to be garbage, in an idle store; and
     /// percent of the entries of a table for which it is rewritten once no snapshot needs them. Default 10.
@@ -106,7 +106,7 @@ impl Default for Options {
             manifest_rewrite_bytes_min: MIB,
             tail_cache_bytes: 16 << 20,
             waiting_bytes_max: 16 * MIB,
-            idle_after: Duration::from_secs(30),
+            idle_after: Duration::from_secs(10),
             garbage_percent: 10,
             erase_within: None,
             compactions_max: 2,
