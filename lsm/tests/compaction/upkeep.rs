@@ -35,7 +35,8 @@ fn entries(db: &Db) -> u64 {
 #[test]
 fn an_idle_store_shows_its_garbage() {
     let (world, mut dice) = (World::stepped(), Dice(1));
-    let db = world.open(&large());
+    let idle_after = Duration::from_secs(30);
+    let db = world.open(&Options { idle_after, ..large() });
     const KEYS: u64 = 100;
     const BYTES: usize = 4000;
     for number in 0..20 * KEYS {
@@ -46,9 +47,9 @@ fn an_idle_store_shows_its_garbage() {
     world.settle();
     assert!(referenced(&db) > live * 3 / 2, "{} of {live}: nothing to be seen here", referenced(&db));
     assert!(db.store().flushed() < db.store().applied());
-    world.pass(Duration::from_secs(29));
+    world.pass(idle_after - Duration::from_secs(1));
     assert!(db.store().flushed() < db.store().applied(), "not idle yet");
-    world.pass(Duration::from_secs(62));
+    world.pass(2 * idle_after + Duration::from_secs(2));
     assert_eq!(db.store().flushed(), db.store().applied());
     assert!(referenced(&db) <= live * 112 / 100, "{} bytes are referenced, {live} live", referenced(&db));
     let before = db.store().compaction_stats();
