@@ -52,12 +52,15 @@ async fn answers_from_before_prove_no_leadership_to_a_read() {
 
     // The others have a new leader and go on.
     until(&cluster, first, |status| status.term > before.term).await;
-    let new = loop {
-        let leader = cluster.leader().await;
-        if leader != old {
-            break leader;
+    let elected = async {
+        loop {
+            let leader = cluster.leader().await;
+            if leader != old {
+                break leader;
+            }
         }
     };
+    let new = tokio::time::timeout(PATIENCE, elected).await.unwrap();
     client(&cluster, new).put("key", "new").await.unwrap();
 
     // Reads that cannot be confirmed yet; one that asks nobody is answered after them.
