@@ -86,7 +86,8 @@ impl Changes {
         Ok(ManifestCopy { name, manifest: bytes, current, state, open })
     }
 
-    fn live_bytes(&self) -> u64 {
+    /// Bytes in segments that tables point to.
+    pub(super) fn live_bytes(&self) -> u64 {
         self.with_state(|state| state.tables.values().flat_map(|table| &table.refs).map(|r| r.bytes).sum())
     }
 }

@@ -25,7 +25,14 @@ impl Store {
     /// complete segment, and in tables. `None` where there is nothing to purge.
     #[must_use]
     pub fn purge_candidate(&self, keep_bytes: u64) -> Option<Position> {
-        self.log().purge_boundary(self.flushed()?.index, keep_bytes)
+        self.purge_candidate_below(u64::MAX, keep_bytes)
+    }
+
+    /// As [`Self::purge_candidate`], where the entry `next` and those after it stay besides.
+    #[must_use]
+    pub fn purge_candidate_below(&self, next: u64, keep_bytes: u64) -> Option<Position> {
+        let last = next.checked_sub(1)?;
+        self.log().purge_boundary(self.flushed()?.index.min(last), keep_bytes)
     }
 }
 

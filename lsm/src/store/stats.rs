@@ -51,6 +51,13 @@ pub struct Verification {
 }
 
 impl Store {
+    /// Bytes in segments that tables point to. What is not flushed yet is not counted, what was overwritten
+    /// is, until compaction has seen it.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.shared.changes.live_bytes()
+    }
+
     /// Sizes and counters now.
     ///
     /// # Errors

@@ -115,9 +115,9 @@ section! {
     election_timeout_ms_min: u64 = 500, Kind::millis(20, 600_000);
     /// Most time without a leader after which a node stands for election.
     election_timeout_ms_max: u64 = 1_000, Kind::millis(20, 600_000);
-    /// Log kept for nodes that were away or are slow. One that is further behind gets the whole state
-    /// instead. Values that are still current take no extra room by being kept; garbage in it is not collected. A
-    /// node that is alone keeps none.
+    /// Log kept at most for nodes that are away or slow. One that is further behind gets the whole state
+    /// instead. Values that are still current take no extra room by being kept; garbage in it is not collected.
+    /// Where all are level, 32 MiB or a 20th of the live values are kept; a node that is alone keeps none.
     retained_log_bytes: u64 = GIB, Kind::bytes(64 * KIB, TIB);
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::log_store::LogStore;
 use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};
-use super::retention::{Floor, Retention};
+use super::retention::{Floor, LeaderFloor, Retention};
 use super::state_machine::{SnapshotData, StateMachine};
 use super::types::{
     Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
@@ -52,7 +52,7 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
     pub election_timeout_ms: std::ops::Range<u64>,
-    /// Log kept for followers, in bytes; one that is further behind gets a snapshot.
+    /// Log kept at most for followers, in bytes; one that is further behind gets a snapshot.
     pub retained_log_bytes: u64,
     /// Told that consensus has stopped for good: the process is of no use any more.
     pub on_fatal: OnFatal,
@@ -72,6 +72,7 @@ pub struct RaftNode {
     lines: Arc<Mutex<BTreeMap<u64, Line>>>,
     /// The state that a leader is sending.
     receiving: Receiving,
+    leader_floor: LeaderFloor,
     retention: AbortHandle,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
@@ -97,7 +98,8 @@ impl RaftNode {
         };
         // openraft reads them from the log when they are committed.
         drop(store.take_uncommitted());
-        let (floor, receiving) = (Floor::default(), Receiving::default());
+        let (floor, leader_floor, receiving) =
+            (Floor::of(&store), LeaderFloor::default(), Receiving::default());
         let peers =
             Peers { cluster_id: config.cluster_id, dialer: config.dialer.clone(), floor: floor.clone() };
         let raft = Raft::new(
@@ -112,8 +114,9 @@ impl RaftNode {
             raft: raft.clone(),
             store: store.clone(),
             floor,
+            leader_floor: leader_floor.clone(),
             receiving: receiving.clone(),
-            keep_bytes: config.retained_log_bytes,
+            keep_bytes_max: config.retained_log_bytes,
         };
         let (done, recovered) = watch::channel(false);
         let mut node = Self {
@@ -123,6 +126,7 @@ impl RaftNode {
             peers,
             lines: Arc::default(),
             receiving,
+            leader_floor,
             retention: tokio::spawn(retention.run()).abort_handle(),
             recovered,
             votes_from: Instant::now(),
@@ -173,6 +177,10 @@ impl RaftNode {
 
     pub(super) fn receiving(&self) -> &Receiving {
         &self.receiving
+    }
+
+    pub(super) fn leader_floor(&self) -> &LeaderFloor {
+        &self.leader_floor
     }
 
     /// This node's vote, where it is above another one.

@@ -89,7 +89,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let connected = self.entries.connect().await.map_err(unreachable)?;
-        append(&connected, option.hard_ttl(), rpc).await
+        append(&connected, option.hard_ttl(), &self.floor, rpc).await
     }
 
     /// Sends requests without waiting for the answers to those before; answers come in order.
@@ -187,6 +187,7 @@ type StreamAnswer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>
 async fn append(
     connected: &Connected,
     deadline: Duration,
+    floor: &Floor,
     rpc: AppendEntriesRequest<TypeConfig>,
 ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
     let entries = rpc.entries.into_iter().map(|entry| {
@@ -197,6 +198,7 @@ async fn append(
         vote: to_wire_vote(&rpc.vote),
         previous: rpc.prev_log_id.as_ref().map(|id| position(id).into()),
         committed: rpc.leader_commit.as_ref().map(|id| position(id).into()),
+        first_log: floor.next_kept(),
         entries: entries.collect::<io::Result<_>>().map_err(ours)?,
     };
     let answer = connected
@@ -224,7 +226,7 @@ async fn append_in_stream(
         return (Err(ours("the follower is too far behind: it gets a snapshot")), false);
     }
     let last = last_of(&rpc);
-    match append(&connected, ENTRIES_DEADLINE, rpc).await {
+    match append(&connected, ENTRIES_DEADLINE, &floor, rpc).await {
         Ok(answer) => {
             let answer = answer.into_stream_result(previous, last);
             let complete = answer.as_ref().is_ok_and(|taken| *taken == last);

@@ -31,6 +31,7 @@ impl PeerService {
 
 impl Peer for PeerService {
     async fn append(self, _: Context, request: Append) -> Result<Appended, String> {
+        let first_log = request.first_log;
         let entries: Vec<Entry> = request
             .entries
             .into_iter()
@@ -45,6 +46,9 @@ impl Peer for PeerService {
             leader_commit: request.committed.map(|at| log_id(at.into())),
         };
         let answer = self.node.raft().append_entries(request).await.map_err(|error| error.to_string())?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.node.leader_floor().hear(first_log);
+        }
         Ok(match answer {
             AppendEntriesResponse::Success => Appended::Success,
             AppendEntriesResponse::PartialSuccess(at) => {

@@ -42,6 +42,8 @@ pub struct Append {
     pub previous: Option<At>,
     /// What the leader knows to be committed.
     pub committed: Option<At>,
+    /// First entry that the leader's log holds.
+    pub first_log: u64,
     /// The entries.
     pub entries: Vec<WireEntry>,
 }
