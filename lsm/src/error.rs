@@ -72,6 +72,17 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the disk had no room for a file that nothing relies on yet. A sync that failed is never that.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        let refused = match self {
+            StoreError::Io(error) | StoreError::Table(TableError::Io(error)) => error,
+            _ => return false,
+        };
+        matches!(refused.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// A table in the place of another is damage, too: the one that belongs there is not.
 fn is_damaged_table(error: &TableError) -> bool {
     matches!(error, TableError::Corruption { .. } | TableError::Foreign { .. })

@@ -94,7 +94,7 @@ pub fn gc_report(
 ) -> Result<GcReport, StoreError> {
     let candidate = |usage| Candidate { usage, age: None, obstacle: None };
     let candidates = files(state).into_iter().map(candidate).collect();
-    Ok(GcReport::of(candidates, Vec::new(), options, vfs.space(dir)?, at_least))
+    Ok(GcReport::of(candidates, options, vfs.space(dir)?, at_least))
 }
 
 /// What the header of a segment must say, where it is, and what the manifest knows of it: for tools.

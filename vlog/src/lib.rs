@@ -60,7 +60,7 @@ pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
 pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
 pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, SegmentKind, ledger_number, recover};
 pub use relocate::{ValueFile, ValueHead, ValueReader, read_moves};
-pub use remap::Moved;
+pub use remap::{Moved, PageCache};
 pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};

@@ -14,7 +14,7 @@ use crate::log::Vlog;
 use crate::read::SegmentFile;
 use crate::record::OpHeader;
 use crate::recover::{SegmentInput, SegmentKind};
-use crate::remap::Moved;
+use crate::remap::{Moved, PageCache};
 use crate::state::Shared;
 use crate::types::{Pointer, ValueRecord};
 
@@ -129,8 +129,13 @@ impl Vlog {
     }
 
     /// The pointer to the same value in the segment whose file holds it now, if that file will do; else the pointer
-    /// itself.
-    pub fn resolve(&self, pointer: Pointer, will_do: impl Fn(u64) -> bool) -> Result<Pointer, VlogError> {
+    /// itself. `pages`: what was read of remaps last.
+    pub fn resolve(
+        &self,
+        pointer: Pointer,
+        will_do: impl Fn(u64) -> bool,
+        pages: &PageCache,
+    ) -> Result<Pointer, VlogError> {
         let files = &self.shared.files;
         let Some(Location { file, moved: true }) = files.location(pointer.segment, 0) else {
             return Ok(pointer);
@@ -139,7 +144,7 @@ impl Vlog {
         if !will_do(number) {
             return Ok(pointer);
         }
-        let offset = file.moved(pointer.segment, pointer.offset, files.pages())?;
+        let offset = file.moved(pointer.segment, pointer.offset, pages)?;
         Ok(offset.map_or(pointer, |offset| Pointer { segment, offset, ..pointer }))
     }
 }

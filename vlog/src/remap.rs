@@ -194,9 +194,18 @@ pub(crate) fn decode_all(body: &Bytes) -> Result<Vec<Moved>, &'static str> {
     Ok(moves)
 }
 
-/// Pages that were read last: at most [`PageCache::PAGES`], of 4 KiB each.
-#[derive(Debug, Default)]
-pub(crate) struct PageCache(Mutex<Pages>);
+/// Pages that were read last, of 4 KiB each.
+#[derive(Debug)]
+pub struct PageCache {
+    pages_max: usize,
+    pages: Mutex<Pages>,
+}
+
+impl Default for PageCache {
+    fn default() -> Self {
+        Self::of(Self::PAGES)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -209,16 +218,22 @@ struct Pages {
 impl PageCache {
     const PAGES: usize = 2048;
 
+    /// Room for so many pages.
+    #[must_use]
+    pub fn of(pages_max: usize) -> Self {
+        Self { pages_max, pages: Mutex::default() }
+    }
+
     pub(crate) fn get(&self, file: u64, at: u64) -> Option<Bytes> {
-        self.0.lock().pages.get(&(file, at)).cloned()
+        self.pages.lock().pages.get(&(file, at)).cloned()
     }
 
     pub(crate) fn put(&self, file: u64, at: u64, entries: Bytes) {
-        let mut cache = self.0.lock();
+        let mut cache = self.pages.lock();
         if cache.pages.insert((file, at), entries).is_none() {
             cache.order.push_back((file, at));
         }
-        if cache.order.len() > Self::PAGES
+        if cache.order.len() > self.pages_max
             && let Some(oldest) = cache.order.pop_front()
         {
             cache.pages.remove(&oldest);
@@ -295,7 +310,7 @@ mod tests {
             cache.put(1, at, Bytes::from_static(b"page"));
             assert!(cache.get(1, at).is_some());
         }
-        assert!(cache.get(1, 0).is_none() && cache.0.lock().pages.len() == PageCache::PAGES);
+        assert!(cache.get(1, 0).is_none() && cache.pages.lock().pages.len() == PageCache::PAGES);
     }
 
     proptest! {

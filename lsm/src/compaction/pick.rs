@@ -39,6 +39,8 @@ pub enum Work {
 pub enum Why {
     /// Level 0 has too many tables.
     Count,
+    /// Level 0 points to many bytes of values, which may overwrite as many.
+    Values,
     /// A level is too full.
     Size,
     /// Tombstones and shadowed versions at the bottom.
@@ -59,6 +61,7 @@ impl Why {
     pub fn name(self) -> &'static str {
         match self {
             Self::Count => "count",
+            Self::Values => "values",
             Self::Size => "size",
             Self::Garbage => "garbage",
             Self::Small => "small",
@@ -108,9 +111,14 @@ impl<'a> Picker<'a> {
         let mut full: Vec<(usize, f64)> = scores.filter(|(_, score)| *score >= 1.0).collect();
         full.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         full.into_iter().find_map(|(level, _)| match level {
-            0 => self.level0(Why::Count).or_else(|| self.within_level0()),
+            0 => self.level0(self.why_level0()).or_else(|| self.within_level0()),
             _ => self.deeper(level, Why::Size, |_| true),
         })
+    }
+
+    fn why_level0(&self) -> Why {
+        let many = self.situation.level(0).len() >= self.options.l0_tables_max;
+        if many { Why::Count } else { Why::Values }
     }
 
     /// Compacts these tables of a level with what they overlap in a deeper one (or the same level: by

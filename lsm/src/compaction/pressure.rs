@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Bytes of log a second that writers get where the pressure begins, and where it is highest.
 const RATE: (f64, f64) = (128.0 * 1048576.0, 1048576.0);
 
+/// As [`RATE`], where it is room on the disk that is short: value GC keeps up with more than compaction does.
+const SPACE_RATE: (f64, f64) = (1024.0 * 1048576.0, 8.0 * 1048576.0);
+
 /// What waits for background work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
@@ -36,13 +39,22 @@ pub fn pressure(load: &Load, limits: &Limits) -> f64 {
     tables.max(pending).max(load.last_memtable).clamp(0.0, 1.0)
 }
 
-/// For how long to hold back a write of so many bytes.
+/// For how long to hold back a write of so many bytes, so that compaction keeps up.
 #[must_use]
 pub fn pause(pressure: f64, bytes: u64) -> Duration {
+    pause_at(RATE, pressure, bytes)
+}
+
+/// For how long to hold back a write of so many bytes, so that value GC keeps up.
+#[must_use]
+pub fn space_pause(pressure: f64, bytes: u64) -> Duration {
+    pause_at(SPACE_RATE, pressure, bytes)
+}
+
+fn pause_at((fast, slow): (f64, f64), pressure: f64, bytes: u64) -> Duration {
     if pressure <= 0.0 {
         return Duration::ZERO;
     }
-    let (fast, slow) = RATE;
     // Even steps of pressure are even factors: far below where compaction keeps up, and never at nothing.
     let rate = fast * (slow / fast).powf(pressure.min(1.0));
     Duration::from_secs_f64(bytes as f64 / rate)
@@ -72,6 +84,7 @@ mod tests {
         assert_eq!(pause(1.0, 1 << 20), Duration::from_secs(1));
         let steps: Vec<_> = (1..=10).map(|n| pause(f64::from(n) / 10.0, 1 << 20)).collect();
         assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+        assert!(space_pause(1.0, 8 << 20) == Duration::from_secs(1) && space_pause(0.0, 1).is_zero());
         assert!(steps[0] < Duration::from_millis(20) && pause(0.5, 200) < Duration::from_micros(20));
     }
 }

@@ -16,7 +16,13 @@ pub const LEVELS: usize = 7;
 /// megabyte of tables that points to a gigabyte of overwritten values would never be worth a merge.
 #[must_use]
 pub fn weight(table: &TableMeta) -> u64 {
-    table.refs.iter().fold(table.bytes, |sum, refs| sum.saturating_add(refs.bytes))
+    table.bytes.saturating_add(value_bytes(table))
+}
+
+/// Bytes of the values that a table points to.
+#[must_use]
+pub fn value_bytes(table: &TableMeta) -> u64 {
+    table.refs.iter().fold(0, |sum, refs| sum.saturating_add(refs.bytes))
 }
 
 /// What each level should hold.

@@ -6,7 +6,7 @@ use kv_manifest::TableMeta;
 
 use super::claim::Claim;
 use super::range::KeyRange;
-use super::shape::{Shape, weight};
+use super::shape::{Shape, value_bytes, weight};
 use crate::key::Seq;
 
 /// When to compact.
@@ -46,6 +46,12 @@ impl PickOptions {
     /// Bytes of tables up to which a merge takes in more of its upper level at no cost in the lower one.
     pub(super) fn expand_bytes_max(&self) -> u64 {
         self.table_bytes.saturating_mul(2 * self.level_multiplier)
+    }
+
+    /// Bytes of values that a table points to, as far as they are much more than the table itself: only there is it
+    /// next to nothing to merge it early.
+    pub(super) fn hidden_bytes(&self, table: &TableMeta) -> u64 {
+        value_bytes(table).saturating_sub(table.bytes.saturating_mul(4))
     }
 
     /// Bytes of tables that a merge within level 0 takes.
@@ -186,8 +192,20 @@ impl<'a> Situation<'a> {
         Shape::of(&self.weights(), options)
     }
 
+    /// Bytes of values that tables of level 0 may point to before they are merged for what they may overwrite.
+    fn hidden_bytes_max(&self, options: &PickOptions) -> f64 {
+        let stored = self.weights().into_iter().skip(1).max().unwrap_or(0);
+        match stored {
+            0 => f64::INFINITY,
+            _ => (stored / 100 * options.garbage_percent).max(options.base_bytes / 10).max(1) as f64,
+        }
+    }
+
     /// How much too full each level is: from 1 on it should be compacted. What is on its way down does not
     /// count; a tombstone counts as what it may free.
+    ///
+    /// Level 0 is too full with too many tables, or with too many bytes of values that these point to: what they
+    /// overwrite is garbage that nobody sees before a merge.
     pub(super) fn scores(&self, shape: &Shape, options: &PickOptions) -> Vec<f64> {
         let leaving = |level: usize| {
             let leaves = move |claim: &&Claim| claim.from == level && claim.to > level;
@@ -199,8 +217,10 @@ impl<'a> Situation<'a> {
             let stay = || tables.iter().filter(|table| !leaving.contains(&table.meta.id));
             if level == 0 {
                 let busy = self.busy();
-                let free = stay().filter(|table| !busy.contains(&table.meta.id)).count();
-                return free as f64 / options.l0_tables_max.max(1) as f64;
+                let free = || stay().filter(|table| !busy.contains(&table.meta.id));
+                let count = free().count() as f64 / options.l0_tables_max.max(1) as f64;
+                let hidden = free().map(|table| options.hidden_bytes(table.meta)).sum::<u64>() as f64;
+                return count.max(hidden / self.hidden_bytes_max(options));
             }
             if level == self.last() {
                 return 0.0;

@@ -34,6 +34,8 @@ pub struct Candidate {
 pub enum Obstacle {
     /// It is being collected.
     Claimed,
+    /// A compaction that is under way may write pointers into it.
+    AwaitsCompaction,
     /// It could not be read.
     Damaged(String),
 }
@@ -111,6 +113,9 @@ impl fmt::Display for Verdict {
             }
             Self::Needed(Standing::Replayed) => write!(f, "recovery reads the log from it on"),
             Self::Obstacle(Obstacle::Claimed) => write!(f, "is being collected"),
+            Self::Obstacle(Obstacle::AwaitsCompaction) => {
+                write!(f, "awaits a compaction that may write pointers into it")
+            }
             Self::Obstacle(Obstacle::Damaged(why)) => write!(f, "cannot be read: {why}"),
             Self::TooYoung { age, min } => {
                 write!(f, "too young: complete for {:.1} s of {:.1} s", age.as_secs_f64(), min.as_secs_f64())
@@ -228,14 +233,37 @@ fn ratio_min(options: &GcOptions, priority: Priority) -> f64 {
     }
 }
 
+/// What collecting the file would give back in bytes: now, once it is older, or when the collection is done that it is
+/// part of; 0 where it would not be collected.
+pub(super) fn collectable_bytes(candidate: &Candidate, options: &GcOptions, bounds: &Bounds) -> u64 {
+    if matches!(candidate.obstacle, Some(Obstacle::Damaged(_))) {
+        return 0;
+    }
+    match judge(candidate, options, priority(options, bounds), bounds) {
+        Verdict::Waiting | Verdict::TooYoung { .. } => {
+            u64::try_from(gain(&candidate.usage, bounds)).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
 /// What can be said of a file without the others; [`Verdict::Waiting`] if it may be collected.
 fn alone(candidate: &Candidate, options: &GcOptions, priority: Priority, bounds: &Bounds) -> Verdict {
+    let verdict = judge(candidate, options, priority, bounds);
+    match &candidate.obstacle {
+        _ if matches!(verdict, Verdict::Needed(_)) => verdict,
+        // Only what would be collected else waits for a compaction: those to come leave it alone.
+        Some(Obstacle::AwaitsCompaction) if verdict != Verdict::Waiting => verdict,
+        Some(obstacle) => Verdict::Obstacle(obstacle.clone()),
+        None => verdict,
+    }
+}
+
+/// As [`alone`], whatever stands in the way.
+fn judge(candidate: &Candidate, options: &GcOptions, priority: Priority, bounds: &Bounds) -> Verdict {
     let usage = &candidate.usage;
     if usage.standing != Standing::Complete {
         return Verdict::Needed(usage.standing);
-    }
-    if let Some(obstacle) = &candidate.obstacle {
-        return Verdict::Obstacle(obstacle.clone());
     }
     // Nothing of it will ever be read again.
     if usage.live_values == 0 {

@@ -4,6 +4,7 @@
 //! The work itself is done by the store.
 
 mod decide;
+mod footprint;
 mod plan;
 mod policy;
 mod usage;
@@ -11,6 +12,8 @@ mod usage;
 pub use decide::{
     Bounds, Candidate, Decision, Obstacle, Priority, VALUES_MAX, Verdict, decide, garbage_ratio, priority,
 };
+pub(crate) use footprint::unflushed_bytes;
+pub use footprint::{Footprint, hurried};
 pub use plan::Plan;
 pub use policy::GcOptions;
 pub use usage::{FileUse, Standing, files, standing};

@@ -20,6 +20,15 @@ pub struct GcOptions {
     /// Bytes of values copied in a second, when it runs by itself and there is no emergency; 0: no bound. Default
     /// 128 MiB.
     pub bytes_per_second_max: u64,
+    /// How many times as much as it has to the disk may hold before value GC begins to hurry: from here on the two
+    /// settings above bind it ever less. Default 1.25.
+    pub space_amplification_goal: f64,
+    /// ... and where writes are held back as far as ever. They begin to be half way between the two, and only while
+    /// there is garbage that can be collected: nothing is held back for what a snapshot keeps. Default 2.0; infinite:
+    /// never.
+    pub space_amplification_max: f64,
+    /// With fewer bytes of values on the disk nobody hurries and nothing is held back. Default 512 MiB.
+    pub space_floor_bytes: u64,
     /// How often it looks. Default 1 s.
     pub interval: Duration,
 }
@@ -34,6 +43,9 @@ impl Default for GcOptions {
             emergency_bytes: 1 << 30,
             reserve_bytes: 64 * MIB,
             bytes_per_second_max: 128 * MIB,
+            space_amplification_goal: 1.25,
+            space_amplification_max: 2.0,
+            space_floor_bytes: 512 * MIB,
             interval: Duration::from_secs(1),
         }
     }
@@ -43,6 +55,12 @@ impl GcOptions {
     pub(crate) fn validate(&self) -> Result<(), String> {
         if !(0.01..=0.99).contains(&self.garbage_ratio_min) {
             return Err("gc.garbage_ratio_min must lie between 0.01 and 0.99".into());
+        }
+        let (goal, max) = (self.space_amplification_goal, self.space_amplification_max);
+        if !(goal >= 1.0 && max > goal) {
+            return Err(
+                "gc.space_amplification_goal must be 1 at least, gc.space_amplification_max more".into()
+            );
         }
         if self.interval.is_zero() {
             return Err("gc.interval must be larger than 0".into());

@@ -12,10 +12,13 @@ use super::view::Frozen;
 use super::{Shared, StoreError};
 use crate::compaction::Retain;
 use crate::cursor::Cursor;
-use crate::table::{TableSummary, TableWriter};
+use crate::table::{TableError, TableSummary, TableWriter};
 
 /// How long to wait for the log to be durable where apply runs ahead of it.
 const RETRY: Duration = Duration::from_millis(2);
+
+/// How long to leave a disk alone that had no room for a table.
+const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Flusher {
@@ -79,6 +82,11 @@ impl Flusher {
         });
         match flushed {
             Ok(()) => self.shared.tables_changed(),
+            // The memtable is still there, and the log that it came from: value GC may make room.
+            Err(error) if error.is_out_of_space() => {
+                tracing::warn!(%error, "a memtable is written out later");
+                return Some(if self.shared.is_stopping() { Step::Done } else { Step::After(NO_ROOM_RETRY) });
+            }
             Err(error) => self.shared.poison(&error),
         }
         Some(Step::More)
@@ -143,7 +151,8 @@ pub(crate) fn flush(
     let summary = write_table(core, frozen, number)?;
     // Table durable, then its name, then the manifest: a crash in between leaves an orphan, and the log
     // is replayed from where it was.
-    planted::unless("name of a flushed table not synced", || core.vfs.sync_dir(&core.dir))?;
+    planted::unless("name of a flushed table not synced", || core.vfs.sync_dir(&core.dir))
+        .map_err(TableError::SyncFailed)?;
     let table = summary.as_ref().map(|s| core.open_table_since(s.to_meta(0), frozen.since)).transpose()?;
     commit(core.flush_edits(frozen, summary.as_ref()))?;
     *core.flushed.lock() = Some(frozen.last);
@@ -164,7 +173,18 @@ fn write_table(core: &Core, frozen: &Frozen, number: u64) -> Result<Option<Table
         return Ok(None);
     }
     let identity = core.table_identity(number);
-    let mut writer = TableWriter::create(&core.vfs, &core.dir, &identity, &core.table_options())?;
+    let writer = TableWriter::create(&core.vfs, &core.dir, &identity, &core.table_options())?;
+    let path = writer.path().to_path_buf();
+    let written = write_versions(core, frozen, writer);
+    if written.is_err()
+        && let Err(error) = core.vfs.remove(&path)
+    {
+        tracing::warn!(%error, "could not remove a table that was not written to its end");
+    }
+    written.map(Some)
+}
+
+fn write_versions(core: &Core, frozen: &Frozen, mut writer: TableWriter) -> Result<TableSummary, StoreError> {
     let mut cursor = frozen.memtable.cursor();
     cursor.seek_first()?;
     // Older tables may hold what a tombstone hides, so none is dropped here.
@@ -176,5 +196,5 @@ fn write_table(core: &Core, frozen: &Frozen, number: u64) -> Result<Option<Table
         }
         cursor.next()?;
     }
-    Ok(Some(writer.finish()?))
+    Ok(writer.finish()?)
 }

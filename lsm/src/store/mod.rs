@@ -157,6 +157,7 @@ impl Shared {
         self.measure_load();
         self.open_gates();
         self.wake_compactors();
+        self.hurry_collector();
     }
 
     pub(crate) fn wake_compactors(&self) {
@@ -258,6 +259,7 @@ impl Store {
     /// An entry that cannot be applied ends it: the log holds the entry, so the next open applies it, and
     /// nothing may be decided on a state without it.
     fn apply_next(&self, entry: &Entry) -> Result<Applied, StoreError> {
+        self.shared.collecting.space.wrote(core::log_bytes(entry));
         self.shared.core.apply(entry).inspect_err(|error| self.shared.poison(error))
     }
 

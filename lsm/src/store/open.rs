@@ -128,6 +128,7 @@ pub(super) fn open(
     let pacer = executor.spawn("pacer", Box::new(Pacer { shared: shared.clone() }));
     let collector =
         executor.spawn("collector", Box::new(Collector::new(shared.clone(), environment.clock.clone())));
+    shared.collecting.space.attach(collector.clone());
     let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
     let uncommitted = Mutex::new(pending);
     Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, readers, torn, uncommitted }))

@@ -4,7 +4,7 @@
 //! up hangs on the pin of the views that may lead to it; the next views have the next pin. Each pin
 //! keeps the next one: a file goes when the last user of its pin, and of all pins before, is gone.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -32,28 +32,41 @@ pub(crate) struct Retired {
     vfs: Arc<dyn Vfs>,
     /// Segments and numbers of files.
     places: Vec<(u64, u64)>,
-    /// The file and its number; `None` where other segments have their values in it.
-    path: Option<(PathBuf, u64)>,
+    /// The file; `None` where other segments have their values in it.
+    file: Option<GivenUp>,
     held: Held,
 }
 
-/// The files that are given up, but not removed: somebody may read them. Cloning shares it.
+/// A file that goes when nobody reads it any more.
+#[derive(Debug)]
+pub(crate) struct GivenUp {
+    pub path: PathBuf,
+    pub number: u64,
+    pub bytes: u64,
+}
+
+/// The files that are given up, but not removed: somebody may read them; and their lengths. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Held(Arc<Mutex<BTreeSet<u64>>>);
+pub(crate) struct Held(Arc<Mutex<BTreeMap<u64, u64>>>);
 
 impl Held {
     /// Their numbers.
     pub(crate) fn files(&self) -> Vec<u64> {
-        self.0.lock().iter().copied().collect()
+        self.0.lock().keys().copied().collect()
+    }
+
+    /// Their bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.lock().values().sum()
     }
 }
 
 impl Retired {
-    /// Gives up the places; with `path`, the file of this number, too.
-    pub(crate) fn new(shared: &Shared, places: Vec<(u64, u64)>, path: Option<(PathBuf, u64)>) -> Self {
+    /// Gives up the places, and the file, too.
+    pub(crate) fn new(shared: &Shared, places: Vec<(u64, u64)>, file: Option<GivenUp>) -> Self {
         let held = shared.collecting.held.clone();
-        held.0.lock().extend(path.iter().map(|(_, file)| *file));
-        Self { log: shared.log.clone(), vfs: shared.core.vfs.clone(), places, path, held }
+        held.0.lock().extend(file.iter().map(|file| (file.number, file.bytes)));
+        Self { log: shared.log.clone(), vfs: shared.core.vfs.clone(), places, file, held }
     }
 }
 
@@ -89,12 +102,12 @@ impl Drop for Hung {
 impl Drop for Retired {
     fn drop(&mut self) {
         self.places.iter().for_each(|(segment, file)| self.log.forget_place(*segment, *file));
-        let Some((path, file)) = &self.path else { return };
-        if let Err(error) = self.vfs.remove(path) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = self.vfs.remove(&file.path) {
             // Nothing is lost: the next open finds an orphan and removes it.
             tracing::warn!(%error, "could not remove a file of values that is no longer needed");
         }
-        self.held.0.lock().remove(file);
+        self.held.0.lock().remove(&file.number);
     }
 }
 

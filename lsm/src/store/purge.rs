@@ -5,7 +5,7 @@ use kv_vfs::planted;
 use kv_vlog::Position;
 
 use super::changes::to_manifest;
-use super::pins::Retired;
+use super::pins::{GivenUp, Retired};
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::gc::{Standing, standing};
@@ -63,7 +63,10 @@ fn purge(shared: &Shared, at: Position) -> Result<(), StoreError> {
     let edits = vec![Edit::PurgeFloor(to_manifest(at))];
     changes.commit("purge", edits).inspect_err(|error| shared.poison(error))?;
     log.purge(at);
-    drop_held(shared)
+    drop_held(shared)?;
+    // More can be collected now.
+    shared.hurry_collector();
+    Ok(())
 }
 
 /// Purges the log so that at least `keep_bytes` of it stay.
@@ -100,9 +103,10 @@ pub(super) fn drop_held(shared: &Shared) -> Result<(), StoreError> {
     // The manifest before the files: a crash in between leaves orphans.
     let edits = dead.iter().map(|segment| Edit::DropSegment { segment: segment.segment }).collect();
     changes.commit("drop", edits).inspect_err(|error| shared.poison(error))?;
-    let retired = dead.into_iter().map(|Dead { segment, file, is_owner }| {
-        let path = is_owner.then(|| (core.dir.join(names::segment_name(file)), file));
-        Retired::new(shared, vec![(segment, file)], path)
+    let retired = dead.into_iter().map(|Dead { segment, file, is_owner, bytes }| {
+        let path = || core.dir.join(names::segment_name(file));
+        let given_up = is_owner.then(|| GivenUp { path: path(), number: file, bytes });
+        Retired::new(shared, vec![(segment, file)], given_up)
     });
     let retired = retired.collect();
     core.install(|view| view.pin = view.pin.retire(retired));
@@ -116,6 +120,8 @@ struct Dead {
     file: u64,
     /// Whether the file goes with it.
     is_owner: bool,
+    /// Bytes in use in the file, if it does.
+    bytes: u64,
 }
 
 /// The segments that nothing that is durable needs.
@@ -125,6 +131,7 @@ fn dead(state: &State) -> Vec<Dead> {
         segment: segment.segment,
         file: segment.file,
         is_owner: !segment.remapped,
+        bytes: segment.sealed.as_ref().filter(|_| !segment.remapped).map_or(0, |held| held.end),
     };
     state.segments.values().filter(is_dead).map(dead).collect()
 }
@@ -166,7 +173,10 @@ mod tests {
         let refs = vec![SegmentRef { segment: 1, count: 1, bytes: 50 }];
         let table = Edit::AddTable(TableMeta { id: 12, entries: 1, refs, ..TableMeta::default() });
         manifest.append("test", vec![Edit::NextFile(20), values(1, 10), values(2, 11), table]).unwrap();
-        let gone = |segment, file, is_owner| Dead { segment, file, is_owner };
+        let gone = |segment, file, is_owner: bool| {
+            let bytes = if is_owner { 4096 } else { 0 };
+            Dead { segment, file, is_owner, bytes }
+        };
         assert_eq!(dead(manifest.state()), [gone(2, 11, true)]);
         // Moved: the owner of the file stays for their sake.
         let remap = |segment| Edit::RemapSegment { segment, file: 13 };

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::view::View;
 use super::{Shared, Store};
-use crate::compaction::{Load, pause, pressure};
+use crate::compaction::{Load, pause, pressure, space_pause};
 use crate::error::StoreError;
 
 /// Shorter pauses are added up: a timer is not that fine.
@@ -28,6 +28,11 @@ pub struct StallStats {
     pub slowed: u64,
     /// Writes that had to wait for a flush or a compaction.
     pub stopped: u64,
+    /// Those of the slowed ones that were for value GC: the disk held nearly as many times more than it has to as
+    /// [`space_amplification_max`](crate::gc::GcOptions::space_amplification_max) allows.
+    pub slowed_for_space: u64,
+    /// All waits for value GC in microseconds.
+    pub space_micros_sum: u64,
     /// The longest wait in microseconds.
     pub micros_max: u64,
     /// All waits in microseconds.
@@ -50,7 +55,7 @@ pub(crate) struct Stalls {
 
 impl StallStats {
     fn add(&mut self, waited: Duration) {
-        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let micros = in_micros(waited);
         self.micros_max = self.micros_max.max(micros);
         self.micros_sum = self.micros_sum.saturating_add(micros);
         let bucket = (u64::BITS - micros.leading_zeros()) as usize;
@@ -58,6 +63,19 @@ impl StallStats {
             *count += 1;
         }
     }
+}
+
+fn in_micros(waited: Duration) -> u64 {
+    u64::try_from(waited.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What a write is held back for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Flushes and compactions.
+    Tables,
+    /// Value GC.
+    Space,
 }
 
 impl Shared {
@@ -88,10 +106,12 @@ impl Store {
         let fill = self.shared.core.fill(&view);
         !self.is_too_many(&view)
             && self.shared.pressure(&view, fill) <= 0.0
+            && self.shared.space_pressure() <= 0.0
             && (fill < 1.0 || self.freeze_if_room())
     }
 
-    /// Waits until the active memtable has room and level 0 is not too full; near to that, for a moment.
+    /// Waits until the active memtable has room and level 0 is not too full; near to that, or while value GC has to
+    /// catch up, for a moment.
     pub(super) fn make_room(&self, bytes: u64) -> Result<(), StoreError> {
         let view = self.shared.core.view();
         let fill = self.shared.core.fill(&view);
@@ -104,8 +124,13 @@ impl Store {
                 let max = self.options().memtables_waiting_max;
                 self.stopped(|store| store.wait_while(|view| view.frozen.len() >= max))?;
             }
-        } else if pressure > 0.0 {
-            self.slow_down(pause(pressure, bytes));
+        } else {
+            let tables = (pause(pressure, bytes), Cause::Tables);
+            let space = (space_pause(self.shared.space_pressure(), bytes), Cause::Space);
+            let (by, cause) = if space.0 > tables.0 { space } else { tables };
+            if !by.is_zero() {
+                self.slow_down(by, cause);
+            }
         }
         Ok(())
     }
@@ -123,7 +148,7 @@ impl Store {
         waited
     }
 
-    fn slow_down(&self, by: Duration) {
+    fn slow_down(&self, by: Duration, cause: Cause) {
         let stalls = &self.shared.stalls;
         let pause = {
             let mut debt = stalls.debt.lock();
@@ -140,9 +165,14 @@ impl Store {
         }
         self.pacer.wake();
         self.executor.wait(&gate);
+        let waited = self.shared.clock.monotonic().saturating_sub(began);
         let mut stats = stalls.stats.lock();
         stats.slowed += 1;
-        stats.add(self.shared.clock.monotonic().saturating_sub(began));
+        stats.add(waited);
+        if cause == Cause::Space {
+            stats.slowed_for_space += 1;
+            stats.space_micros_sum = stats.space_micros_sum.saturating_add(in_micros(waited));
+        }
     }
 
     /// What writes have waited for background work since the store was opened.

@@ -28,6 +28,8 @@ fn a_compaction_follows_the_values() {
             assert!(!state.segments[&at.segment].remapped, "{at:?} is not where the value is");
         }
     }
+    // Nothing leads there any more.
+    assert_eq!(moved(&node), 0);
     node.store.close().unwrap();
     drop(node);
     whole(&world.vfs);

@@ -14,13 +14,13 @@ use kv_vfs::{MemVfs, Survival, SystemClock, ThreadExecutor, Vfs};
 
 use crate::node::{self, dir, value, whole};
 
-const WRITERS: u64 = 3;
+pub const WRITERS: u64 = 4;
 /// Keys of each writer.
-const KEYS: u64 = 40;
+pub const KEYS: u64 = 40;
 /// Writes of each writer in a round.
 const WRITES: u64 = 500;
 
-fn options() -> Options {
+pub fn options() -> Options {
     let gc = GcOptions { age_min: std::time::Duration::ZERO, ..GcOptions::default() };
     Options {
         gc,
@@ -32,13 +32,13 @@ fn options() -> Options {
     }
 }
 
-fn key(writer: u64, number: u64) -> Bytes {
+pub fn key(writer: u64, number: u64) -> Bytes {
     format!("{number:03}/{writer}").into()
 }
 
 /// What a writer writes last but `turn`: its key holds the turn in its first 8 bytes, so that any value that is read tells
 /// which one it is.
-fn contents(writer: u64, number: u64, turn: u64) -> Option<Bytes> {
+pub fn contents(writer: u64, number: u64, turn: u64) -> Option<Bytes> {
     if turn % 11 == 10 {
         return None;
     }
@@ -46,43 +46,48 @@ fn contents(writer: u64, number: u64, turn: u64) -> Option<Bytes> {
     Some([&turn.to_le_bytes()[..], &rest].concat().into())
 }
 
-fn turn_of(found: &Bytes) -> u64 {
+pub fn turn_of(found: &Bytes) -> u64 {
     u64::from_le_bytes(*found.first_chunk().unwrap())
 }
 
 /// The newest turn that was begun and the newest one acknowledged, of each key.
 #[derive(Default)]
-struct Turns {
-    begun: Vec<AtomicU64>,
-    acknowledged: Vec<AtomicU64>,
+pub struct Turns {
+    pub begun: Vec<AtomicU64>,
+    pub acknowledged: Vec<AtomicU64>,
 }
 
 impl Turns {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let zeros = || (0..WRITERS * KEYS).map(|_| AtomicU64::new(0)).collect();
         Self { begun: zeros(), acknowledged: zeros() }
     }
 }
 
-fn slot(writer: u64, number: u64) -> usize {
+pub fn slot(writer: u64, number: u64) -> usize {
     (writer * KEYS + number) as usize
 }
 
 fn write(db: &Db, turns: &Turns, writer: u64, round: u64) {
     for n in 0..WRITES {
-        let number = (n * 7 + n / KEYS * writer + round) % KEYS;
-        let slot = slot(writer, number);
-        let turn = turns.begun[slot].fetch_add(1, Ordering::SeqCst) + 1;
-        match contents(writer, number, turn) {
-            Some(value) => drop(db.put(&key(writer, number), value).unwrap()),
-            None => drop(db.delete(&key(writer, number)).unwrap()),
-        }
-        turns.acknowledged[slot].store(turn, Ordering::SeqCst);
+        write_one(db, turns, writer, (n * 7 + n / KEYS * writer + round) % KEYS);
     }
 }
 
+/// Writes the next turn of a key; says which.
+pub fn write_one(db: &Db, turns: &Turns, writer: u64, number: u64) -> u64 {
+    let slot = slot(writer, number);
+    let turn = turns.begun[slot].fetch_add(1, Ordering::SeqCst) + 1;
+    match contents(writer, number, turn) {
+        Some(value) => drop(db.put(&key(writer, number), value).unwrap()),
+        None => drop(db.delete(&key(writer, number)).unwrap()),
+    }
+    turns.acknowledged[slot].store(turn, Ordering::SeqCst);
+    turn
+}
+
 /// Whether what was read of a key is one of the turns that may be there.
-fn allow(found: Option<&Bytes>, writer: u64, number: u64, turns: Range<u64>) {
+pub fn allow(found: Option<&Bytes>, writer: u64, number: u64, turns: Range<u64>) {
     match found {
         Some(found) => {
             let turn = turn_of(found);
@@ -99,7 +104,7 @@ fn allow(found: Option<&Bytes>, writer: u64, number: u64, turns: Range<u64>) {
     }
 }
 
-fn read(db: &Db, turns: &Turns, seed: u64, stop: &AtomicBool) -> u64 {
+pub fn read(db: &Db, turns: &Turns, seed: u64, stop: &AtomicBool) -> u64 {
     let mut reads = seed;
     while !stop.load(Ordering::SeqCst) {
         reads += 1;
@@ -113,7 +118,7 @@ fn read(db: &Db, turns: &Turns, seed: u64, stop: &AtomicBool) -> u64 {
 }
 
 /// A snapshot reads the same twice, with as much time between as the whole first scan takes.
-fn look_twice(db: &Db, stop: &AtomicBool) {
+pub fn look_twice(db: &Db, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         let snapshot = db.store().snapshot();
         let all = || -> BTreeMap<Bytes, (u64, Bytes)> {

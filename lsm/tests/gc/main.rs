@@ -13,7 +13,8 @@ mod compaction;
 mod crash;
 mod faults;
 mod fire;
-#[expect(dead_code, reason = "shared with the tests of snapshots, which use all of it")]
+mod full;
+mod killed;
 #[path = "../snapshot/node.rs"]
 mod node;
 #[cfg(feature = "planted-bugs")]
@@ -21,5 +22,6 @@ mod planted;
 mod readers;
 #[path = "../snapshot/share.rs"]
 mod share;
+mod space;
 mod support;
 mod worker;

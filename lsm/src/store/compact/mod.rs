@@ -7,6 +7,7 @@ mod table;
 mod task;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kv_vfs::{Step, Worker};
 
@@ -19,6 +20,9 @@ use task::Task;
 
 /// Versions that a step merges: short enough to end soon when told to.
 const STEP_VERSIONS: u64 = 4096;
+
+/// How long to leave a disk alone that had no room for a table: value GC needs what is there.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(crate) struct Compactor {
@@ -48,21 +52,45 @@ impl Compactor {
         match self.doing.take() {
             None => self.take(),
             Some(Doing::Move(task)) => self.shared.move_tables(&task).map(|()| true),
-            // Another state was installed: nobody needs what comes of it, and its claim would be in the way.
-            Some(Doing::Merge { task, .. }) if !task.is_current(&self.shared.core.view()) => {
+            // Another state was installed, or another part was given up: nobody needs what comes of it, and its claim
+            // would be in the way.
+            Some(Doing::Merge { task, .. })
+                if task.is_given_up() || !task.is_current(&self.shared.core.view()) =>
+            {
                 self.shared.end(&task);
                 Ok(true)
             }
-            Some(Doing::Merge { task, part, mut merge }) => {
-                if merge.advance(STEP_VERSIONS)? {
-                    self.doing = Some(Doing::Merge { task, part, merge });
-                } else {
-                    let all = self.shared.compactions.lock().end_part(&task, part, merge.finish()?);
-                    self.doing = all.map(|all| Doing::Record(task, all));
-                }
-                Ok(true)
+            Some(Doing::Merge { task, part, merge }) => {
+                let merged = self.merge(&task, part, *merge);
+                self.unless_full(&task, merged)
             }
             Some(Doing::Record(task, made)) => self.shared.record(&task, made).map(|()| true),
+        }
+    }
+
+    /// Merges a piece of a part.
+    fn merge(&mut self, task: &Arc<Task>, part: usize, mut merge: Merge) -> Result<(), StoreError> {
+        if merge.advance(STEP_VERSIONS)? {
+            self.doing = Some(Doing::Merge { task: task.clone(), part, merge: Box::new(merge) });
+            return Ok(());
+        }
+        let made = merge.finish()?;
+        let ended = self.shared.compactions.lock().end_part(task, part, made);
+        self.doing = ended.ok().flatten().map(|all| Doing::Record(task.clone(), all));
+        Ok(())
+    }
+
+    /// With no room on the disk the compaction is given up, as if it had never begun: nothing relies on its outputs.
+    fn unless_full(&self, task: &Arc<Task>, result: Result<(), StoreError>) -> Result<bool, StoreError> {
+        match result {
+            Err(error) if error.is_out_of_space() => {
+                tracing::warn!(%error, "a compaction is given up, and tried again later");
+                task.give_up();
+                self.shared.compactions.lock().rest_until = self.shared.clock.monotonic() + RETRY;
+                self.shared.end(task);
+                Ok(true)
+            }
+            result => result.map(|()| true),
         }
     }
 
@@ -84,6 +112,13 @@ impl Compactor {
         });
         Ok(true)
     }
+
+    /// For how long there is nothing to be tried.
+    fn rest(&self) -> Option<Duration> {
+        let until = self.shared.compactions.lock().rest_until;
+        let left = until.saturating_sub(self.shared.clock.monotonic());
+        (self.doing.is_none() && !left.is_zero()).then_some(left)
+    }
 }
 
 impl Worker for Compactor {
@@ -93,6 +128,9 @@ impl Worker for Compactor {
         }
         if self.shared.check().is_err() {
             return Step::Idle;
+        }
+        if let Some(rest) = self.rest() {
+            return Step::After(rest);
         }
         match self.advance() {
             Ok(true) => Step::More,

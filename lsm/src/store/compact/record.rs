@@ -39,6 +39,7 @@ impl Shared {
         let open = |meta: &kv_manifest::TableMeta| core.open_table_since(meta.clone(), task.since());
         let tables: Vec<_> = metas.iter().map(open).collect::<Result<_, _>>()?;
         let written_bytes: u64 = metas.iter().map(|meta| meta.bytes).sum();
+        let shadowed = task.shadowed_bytes(&metas);
         let recorded = {
             let _structure = self.structure.lock();
             let is_current = task.is_current(&core.view());
@@ -58,6 +59,7 @@ impl Shared {
             is_current
         };
         if recorded {
+            self.collecting.space.compacted(task.upper_bytes(), shadowed);
             let mut compactions = self.compactions.lock();
             let stats = &mut compactions.stats;
             stats.merges += 1;
@@ -82,7 +84,9 @@ impl Shared {
 
     /// Ends the claim, after reads see what came of it.
     pub(super) fn end(&self, task: &Arc<Task>) {
-        self.compactions.lock().end(task);
+        let ended = self.compactions.lock().end(task);
+        // Without the lock: files of other parts may go with it.
+        drop(ended);
         self.tables_changed();
     }
 }

@@ -1,6 +1,7 @@
 //! The job table: what is being compacted, by how many, and what is waited for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kv_vfs::Gate;
 
@@ -17,6 +18,8 @@ pub(crate) struct Compactions {
     /// Who waits for a range to be compacted.
     pub asked: Vec<Asked>,
     pub stats: CompactionStats,
+    /// By the monotonic clock: nothing is begun before.
+    pub rest_until: Duration,
 }
 
 /// A compaction that has begun.
@@ -27,6 +30,11 @@ struct Running {
     next: usize,
     /// Outputs of the parts that have ended.
     made: Vec<Option<Made>>,
+}
+
+/// A compaction that has ended. Files go with it.
+pub(super) struct Ended {
+    _running: Running,
 }
 
 /// Somebody who waits for a range to be compacted.
@@ -58,6 +66,11 @@ pub struct CompactionStats {
 }
 
 impl Compactions {
+    /// Whether anything is being compacted.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// What is taken.
     pub(super) fn claims(&self) -> Vec<Claim> {
         self.running.iter().map(|running| running.task.choice.claim.clone()).collect()
@@ -92,19 +105,29 @@ impl Compactions {
     }
 
     /// Takes the outputs of a part; gives those of all parts, by key, if it was the last.
-    pub(super) fn end_part(&mut self, task: &Arc<Task>, part: usize, made: Made) -> Option<Vec<Made>> {
-        let running = self.running.iter_mut().find(|running| Arc::ptr_eq(&running.task, task))?;
-        *running.made.get_mut(part)? = Some(made);
-        running
-            .made
-            .iter()
-            .all(Option::is_some)
-            .then(|| running.made.iter_mut().flat_map(Option::take).collect())
+    ///
+    /// # Errors
+    /// The outputs, where the compaction has ended without them: to be dropped by who does not hold this.
+    pub(super) fn end_part(
+        &mut self,
+        task: &Arc<Task>,
+        part: usize,
+        made: Made,
+    ) -> Result<Option<Vec<Made>>, Made> {
+        let running = self.running.iter_mut().find(|running| Arc::ptr_eq(&running.task, task));
+        let Some(running) = running else { return Err(made) };
+        let Some(place) = running.made.get_mut(part) else { return Err(made) };
+        *place = Some(made);
+        let is_last = running.made.iter().all(Option::is_some);
+        Ok(is_last.then(|| running.made.iter_mut().flat_map(Option::take).collect()))
     }
 
-    /// Ends a compaction: recorded, or of no use any more.
-    pub(super) fn end(&mut self, task: &Arc<Task>) {
-        self.running.retain(|running| !Arc::ptr_eq(&running.task, task));
+    /// Ends a compaction: recorded, or of no use any more. Gives what parts of it have made, to be dropped by who does
+    /// not hold this.
+    #[must_use]
+    pub(super) fn end(&mut self, task: &Arc<Task>) -> Option<Ended> {
+        let at = self.running.iter().position(|running| Arc::ptr_eq(&running.task, task))?;
+        Some(Ended { _running: self.running.swap_remove(at) })
     }
 
     /// When the workers have ended: what they made is of no use.

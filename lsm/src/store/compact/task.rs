@@ -1,6 +1,7 @@
 //! From a choice to work: the tables, the parts, what each part has to know.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kv_manifest::TableMeta;
@@ -10,7 +11,7 @@ use super::super::{Resolver, Shared};
 use super::table::Compactions;
 use crate::compaction::{
     Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Why,
-    Work, is_satisfied, pick, split,
+    Work, is_satisfied, pick, split, value_bytes,
 };
 use crate::key::Seq;
 
@@ -23,11 +24,22 @@ pub(crate) struct Task {
     pub jobs: Vec<Job>,
     /// Keeps the files that outputs point into from being collected until the outputs are recorded.
     pub resolver: Arc<Resolver>,
+    /// Whether a part of it could not be done.
+    given_up: AtomicBool,
 }
 
 impl Task {
     pub(super) fn parts(&self) -> usize {
         self.jobs.len().max(1)
+    }
+
+    /// Has the other parts end, too.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     pub(super) fn cause(&self) -> String {
@@ -40,6 +52,19 @@ impl Task {
     pub(super) fn is_current(&self, view: &View) -> bool {
         let there = |input: &Arc<Table>| view.tables.iter().any(|table| Arc::ptr_eq(table, input));
         self.inputs.iter().all(there)
+    }
+
+    /// Bytes of the values that the inputs of the upper level point to.
+    pub(super) fn upper_bytes(&self) -> u64 {
+        let upper =
+            self.inputs.iter().filter(|table| usize::from(table.meta.level) == self.choice.claim.from);
+        upper.map(|table| value_bytes(&table.meta)).sum()
+    }
+
+    /// Bytes of values that nothing points to any more, given the outputs.
+    pub(super) fn shadowed_bytes(&self, outputs: &[TableMeta]) -> u64 {
+        let before: u64 = self.inputs.iter().map(|table| value_bytes(&table.meta)).sum();
+        before.saturating_sub(outputs.iter().map(value_bytes).sum())
     }
 
     /// Tombstones of the outputs are not older than this.
@@ -57,7 +82,13 @@ impl Shared {
         if let Some(part) = compactions.next_part() {
             return Some(part);
         }
-        let task = self.choose(&mut compactions)?;
+        // With the table of jobs held: what a compaction has recorded is in the view before its claim ends. Dropped
+        // without: files may go with it, and no file operation is done under that lock.
+        let view = self.core.view();
+        let Some(task) = self.choose(&view, &mut compactions) else {
+            drop(compactions);
+            return None;
+        };
         tracing::debug!(beside = compactions.claims().len(), parts = task.parts(), "{}", task.cause());
         compactions.begin(task);
         let part = compactions.next_part();
@@ -68,9 +99,8 @@ impl Shared {
     }
 
     /// Chooses what to compact, and tells those who wait for nothing more.
-    fn choose(&self, compactions: &mut Compactions) -> Option<Task> {
-        // With the table of jobs held: what a compaction has recorded is in the view before its claim ends.
-        let (view, claims) = (self.core.view(), compactions.claims());
+    fn choose(&self, view: &View, compactions: &mut Compactions) -> Option<Task> {
+        let claims = compactions.claims();
         let snapshots = self.core.open_snapshots();
         let wanted: Vec<Wanted> = compactions.asked.iter().map(|asked| asked.wanted.clone()).collect();
         let situation = Situation {
@@ -79,7 +109,7 @@ impl Shared {
             oldest_snapshot: snapshots.first().copied(),
             idle: self.is_idle(),
             wanted: &wanted,
-            ..self.situation(&view)
+            ..self.situation(view)
         };
         let options = self.core.options.pick();
         let choice = pick(&situation, &options);
@@ -87,12 +117,13 @@ impl Shared {
             // A size is no reason for haste: the other workers stay free for level 0.
             let free = self.core.options.compactions_max.saturating_sub(claims.len());
             let parts = if choice.why == Why::Size { 1 } else { free };
-            let inputs = inputs(&view, &choice.claim);
+            let inputs = inputs(view, &choice.claim);
             let jobs = match choice.work {
                 Work::Move => Vec::new(),
                 Work::Merge => jobs(&situation, &options, &choice.claim, &inputs, parts, &snapshots),
             };
-            Task { choice, inputs, jobs, resolver: Arc::new(self.resolver()) }
+            let (resolver, given_up) = (Arc::new(self.resolver()), AtomicBool::new(false));
+            Task { choice, inputs, jobs, resolver, given_up }
         });
         compactions.asked.retain(|asked| {
             let waits = !is_satisfied(&situation, &options, &asked.wanted);

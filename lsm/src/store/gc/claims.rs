@@ -7,12 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kv_vlog::{Pointer, Vlog};
+use kv_vlog::{PageCache, Pointer, Vlog};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
 use crate::key::ValuePointer;
 use crate::store::{Store, pointer};
+
+/// Pages of remaps that a resolver keeps: keys go by in order, and so do places in each file, about.
+const RESOLVER_PAGES: usize = 128;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -56,6 +59,16 @@ impl Claims {
         Ok(Claim { claims: self.clone(), files })
     }
 
+    /// Whether a compaction is under way that may write pointers into the file.
+    pub(super) fn awaits_compaction(&self, file: u64) -> bool {
+        self.0.lock().resolvers.values().any(|left_alone| !left_alone.contains(&file))
+    }
+
+    /// Says which files wait to be collected; others do not any more.
+    pub(super) fn want(&self, files: BTreeSet<u64>) {
+        self.0.lock().wanted = files;
+    }
+
     pub(super) fn is_claimed(&self, file: u64) -> bool {
         self.0.lock().claimed.contains(&file)
     }
@@ -73,6 +86,8 @@ pub struct Resolver {
     log: Arc<Vlog>,
     number: u64,
     left_alone: BTreeSet<u64>,
+    /// Its own: what goes through it once must not put out what readers come back to.
+    pages: PageCache,
 }
 
 impl Store {
@@ -95,7 +110,8 @@ impl crate::store::Shared {
             held.resolvers.insert(number, left_alone.clone());
             (number, left_alone)
         };
-        Resolver { claims, log: self.log.clone(), number, left_alone }
+        let pages = PageCache::of(RESOLVER_PAGES);
+        Resolver { claims, log: self.log.clone(), number, left_alone, pages }
     }
 }
 
@@ -106,7 +122,7 @@ impl Resolver {
     /// A place that cannot be read is left alone, too: the pointer is right as it is, and who reads the value is told.
     #[must_use]
     pub fn resolve(&self, from: &ValuePointer) -> ValuePointer {
-        let to = self.log.resolve(pointer(from), |file| !self.left_alone.contains(&file));
+        let to = self.log.resolve(pointer(from), |file| !self.left_alone.contains(&file), &self.pages);
         let Pointer { segment, offset, length } = to.unwrap_or_else(|error| {
             tracing::warn!(%error, segment = from.segment, "cannot see where a value has been moved to");
             pointer(from)

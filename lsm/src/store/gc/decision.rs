@@ -1,13 +1,16 @@
 //! What the pure decision needs to know of a running store, and what comes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kv_vfs::Space;
 
 use super::Collecting;
 use crate::error::StoreError;
-use crate::gc::{Bounds, Candidate, Decision, FileUse, Obstacle, Priority, decide, files, priority};
+use crate::gc::{
+    Bounds, Candidate, Decision, FileUse, Footprint, GcOptions, Obstacle, Priority, Verdict, decide, files,
+    hurried, priority,
+};
 use crate::options::Options;
 use crate::store::{Shared, Store};
 
@@ -35,11 +38,16 @@ impl Watched {
 }
 
 impl Collecting {
-    fn obstacle(&self, file: u64) -> Option<Obstacle> {
-        if self.claims.is_claimed(file) {
+    fn obstacle(&self, usage: &FileUse) -> Option<Obstacle> {
+        if self.claims.is_claimed(usage.file) {
             return Some(Obstacle::Claimed);
         }
-        self.damaged.lock().get(&file).cloned().map(Obstacle::Damaged)
+        if let Some(why) = self.damaged.lock().get(&usage.file).cloned() {
+            return Some(Obstacle::Damaged(why));
+        }
+        // Pointers are rewritten into files that values were moved into, and no others.
+        let is_target = usage.segments.len() > 1;
+        (is_target && self.claims.awaits_compaction(usage.file)).then_some(Obstacle::AwaitsCompaction)
     }
 }
 
@@ -52,29 +60,46 @@ pub struct GcReport {
     pub decision: Decision,
     /// Files that are given up, but that a scan, snapshot or export which is older still reads.
     pub held: Vec<u64>,
+    /// What the disk holds; zeros where no store is running.
+    pub footprint: Footprint,
 }
 
 impl GcReport {
     /// Judges files of which nothing is known but what the manifest says.
     pub(crate) fn of(
         candidates: Vec<Candidate>,
-        held: Vec<u64>,
         options: &Options,
         space: Space,
         at_least: Priority,
     ) -> Self {
-        let bounds = Bounds {
-            available_bytes: space.available,
-            total_bytes: space.total,
-            output_bytes_max: *options.segment_bytes.end(),
-            group_bytes_max: u64::from(options.group_bytes_max),
-        };
+        let bounds = bounds(&candidates, options, space);
+        Self::within(candidates, &options.gc, bounds, at_least)
+    }
+
+    fn within(candidates: Vec<Candidate>, options: &GcOptions, bounds: Bounds, at_least: Priority) -> Self {
         let priority = match at_least {
-            Priority::Normal => priority(&options.gc, &bounds),
+            Priority::Normal => priority(options, &bounds),
             Priority::Emergency => Priority::Emergency,
         };
-        let decision = decide(&candidates, &options.gc, &bounds, priority);
-        Self { candidates, decision, held }
+        let decision = decide(&candidates, options, &bounds, priority);
+        Self { candidates, decision, held: Vec::new(), footprint: Footprint::default() }
+    }
+
+    /// Files that would be collected next, were it not for a compaction.
+    pub(super) fn awaiting(&self) -> BTreeSet<u64> {
+        let awaits = |verdict: &Verdict| *verdict == Verdict::Obstacle(Obstacle::AwaitsCompaction);
+        self.decision.verdicts.iter().filter(|(_, verdict)| awaits(verdict)).map(|(file, _)| *file).collect()
+    }
+}
+
+/// What collections have to fit into; a new file is as long as a segment of the log.
+fn bounds(candidates: &[Candidate], options: &Options, space: Space) -> Bounds {
+    let live_bytes = candidates.iter().map(|candidate| candidate.usage.live_bytes).sum();
+    Bounds {
+        available_bytes: space.available,
+        total_bytes: space.total,
+        output_bytes_max: options.segment_bytes_for(live_bytes),
+        group_bytes_max: u64::from(options.group_bytes_max),
     }
 }
 
@@ -86,12 +111,16 @@ impl Shared {
         let watched = collecting.watched.lock();
         let candidate = |usage: FileUse| Candidate {
             age: watched.age(usage.file),
-            obstacle: collecting.obstacle(usage.file),
+            obstacle: collecting.obstacle(&usage),
             usage,
         };
         let candidates: Vec<Candidate> = files.into_iter().map(candidate).collect();
         drop(watched);
-        Ok(GcReport::of(candidates, collecting.held.files(), &core.options, space, at_least))
+        let bounds = bounds(&candidates, &core.options, space);
+        let footprint = self.complete(Footprint::of(&candidates, &core.options.gc, &bounds), &candidates);
+        let options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
+        let report = GcReport::within(candidates, &options, bounds, at_least);
+        Ok(GcReport { held: collecting.held.files(), footprint, ..report })
     }
 }
 

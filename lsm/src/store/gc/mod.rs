@@ -12,6 +12,7 @@ mod decision;
 mod marks;
 mod output;
 mod run;
+mod space;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use decision::GcReport;
 use decision::Watched;
 use parking_lot::Mutex;
 pub use run::GcRun;
+use space::Occupancy;
 pub(crate) use worker::Collector;
 
 use super::Store;
@@ -38,6 +40,7 @@ pub(crate) struct Collecting {
     /// Files that could not be read, and why.
     damaged: Mutex<BTreeMap<u64, String>>,
     watched: Mutex<Watched>,
+    pub(super) space: Occupancy,
     pub(super) held: Held,
     /// Whether the worker is to leave everything alone.
     paused: AtomicBool,

@@ -9,7 +9,7 @@ use kv_vlog::{Moved, SegmentIdentity, SegmentSummary};
 
 use super::collection::{Alias, Collected, Collection, Phase, Place};
 use crate::error::StoreError;
-use crate::store::pins::Retired;
+use crate::store::pins::{GivenUp, Retired};
 use crate::store::view::Tables;
 
 /// The new file, durable.
@@ -124,7 +124,10 @@ impl Collection {
         let gone = verdict.still.iter().map(|(file, _)| *file).collect::<BTreeSet<_>>();
         let retired = verdict.still.into_iter().map(|(file, segments)| {
             let places = segments.into_iter().map(|segment| (segment, file)).collect();
-            Retired::new(&shared, places, Some((self.path_of(file), file)))
+            let bytes =
+                self.victims.iter().find(|victim| victim.file == file).map_or(0, |victim| victim.bytes);
+            let given_up = GivenUp { path: self.path_of(file), number: file, bytes };
+            Retired::new(&shared, places, Some(given_up))
         });
         let retired: Vec<Retired> = retired.collect();
         if planted::is("collected files removed under their readers") {

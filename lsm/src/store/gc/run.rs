@@ -1,11 +1,17 @@
 //! Value GC by hand.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use kv_vfs::Gate;
 
 use super::{Collected, Collection};
 use crate::error::StoreError;
 use crate::gc::{Plan, Priority};
 use crate::store::{Store, purge};
+
+/// Collections in a row that were given up because somebody else had changed what they were to change.
+const CANCELLED_MAX: u32 = 8;
 
 /// A collection that was asked for: what was foreseen, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,23 +23,47 @@ pub struct GcRun {
 }
 
 impl Store {
-    /// Collects now whatever is garbage, of whatever age, until nothing is gained any more; also while paused.
+    /// Collects now whatever is garbage, of whatever age, until nothing is gained any more; also while paused. Waits for
+    /// compactions that keep files from it.
     ///
     /// # Errors
     /// Those of [`Store::collect`]; what was collected before stays so.
     pub fn gc_run(&self) -> Result<Vec<GcRun>, StoreError> {
         self.shared.check()?;
         purge::drop_segments(&self.shared)?;
-        let mut runs = Vec::new();
-        while let Some(plan) = self.gc_decision(Priority::Emergency)?.plan {
-            let done = match self.collect(&plan.files) {
-                // A compaction may write pointers into one of the files: what has been done is true nevertheless.
-                Err(StoreError::Cancelled(_)) if !runs.is_empty() => break,
-                other => other?,
+        let (mut runs, mut cancelled) = (Vec::new(), 0);
+        loop {
+            // Before it looks: a compaction that ends meanwhile opens it.
+            let gate = Arc::new(Gate::default());
+            self.shared.waiting.lock().push(gate.clone());
+            let report = self.gc_report(Priority::Emergency)?;
+            let awaiting = report.awaiting();
+            self.shared.collecting.claims.want(awaiting.clone());
+            let Some(plan) = report.decision.plan else {
+                if awaiting.is_empty() || !self.is_compacting() {
+                    return Ok(runs);
+                }
+                self.executor.wait(&gate);
+                self.shared.check()?;
+                continue;
             };
-            runs.push(GcRun { plan, done });
+            match self.collect(&plan.files) {
+                Ok(done) => {
+                    cancelled = 0;
+                    runs.push(GcRun { plan, done });
+                }
+                // Somebody was quicker to take one of the files, or it is gone: the next look sees that.
+                Err(StoreError::Cancelled(_) | StoreError::Invalid(_)) if cancelled < CANCELLED_MAX => {
+                    cancelled += 1;
+                }
+                Err(StoreError::Cancelled(_)) if !runs.is_empty() => return Ok(runs),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(runs)
+    }
+
+    fn is_compacting(&self) -> bool {
+        !self.shared.is_stopping() && self.shared.compactions.lock().is_busy()
     }
 
     /// Has value GC not run by itself until [`Store::gc_resume`]; a collection that is under way is given up. Ends

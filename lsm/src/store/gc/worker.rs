@@ -9,7 +9,7 @@ use kv_vfs::{Clock, Step, Worker};
 
 use super::Collection;
 use crate::error::StoreError;
-use crate::gc::{Priority, Standing, files};
+use crate::gc::{Priority, Standing, files, hurried};
 use crate::store::{Shared, purge};
 
 /// Bytes copied in one step at most: what a shutdown or a pause waits for.
@@ -34,6 +34,13 @@ struct Running {
     is_urgent: bool,
 }
 
+impl Running {
+    /// Bytes of its new file.
+    fn written_bytes(&self) -> u64 {
+        self.collection.writer.as_ref().map_or(0, kv_vlog::ValueSegmentWriter::bytes)
+    }
+}
+
 impl Worker for Collector {
     fn step(&mut self) -> Step {
         if self.shared.is_stopping() {
@@ -47,6 +54,7 @@ impl Worker for Collector {
         if self.shared.collecting.paused.load(Ordering::Acquire) {
             // Nothing is lost but what was copied: no file is kept longer for the sake of a pause.
             self.running = None;
+            self.shared.collecting.space.set_progresses(false);
             return Step::Idle;
         }
         let result = match self.running.take() {
@@ -76,8 +84,16 @@ impl Collector {
         let complete =
             files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
         shared.collecting.watched.lock().look(complete, self.clock.monotonic());
-        let decision = shared.gc_report(Priority::Normal)?.decision;
+        let space = &shared.collecting.space;
+        // Before it looks: what changes meanwhile has it look again.
+        space.set_waits(true);
+        let report = shared.gc_report(Priority::Normal)?;
+        space.measure(report.footprint);
+        shared.collecting.claims.want(report.awaiting());
+        let decision = report.decision;
+        space.set_progresses(decision.plan.is_some() || shared.compactions.lock().is_busy());
         let Some(plan) = decision.plan else { return Ok(Step::After(gc.interval)) };
+        space.set_waits(false);
         let mut files = plan.files;
         if let Some(suspect) = files.iter().copied().find(|file| self.suspects.contains(file)) {
             files = vec![suspect];
@@ -96,6 +112,7 @@ impl Collector {
         let step = self.pace(running.collection.read_bytes() - before, running.is_urgent);
         match stepped {
             Ok(true) => {
+                self.shared.collecting.space.set_writing(running.written_bytes());
                 self.running = Some(running);
                 Ok(step)
             }
@@ -116,7 +133,8 @@ impl Collector {
 
     /// Bytes that may be copied in a second, if they are bounded.
     fn rate(&self, is_urgent: bool) -> Option<u64> {
-        let per_second = self.shared.core.options.gc.bytes_per_second_max;
+        let shared = &self.shared;
+        let per_second = hurried(&shared.core.options.gc, shared.haste()).bytes_per_second_max;
         (!is_urgent && per_second > 0).then_some(per_second)
     }
 
@@ -153,11 +171,12 @@ impl Collector {
         match error {
             StoreError::Cancelled(why) => {
                 tracing::debug!(why, "a collection was given up");
-                Step::After(self.shared.core.options.gc.interval)
+                Step::After(self.shared.core.options.gc.interval / 8)
             }
             StoreError::Poisoned { .. } => Step::Idle,
             other => {
                 tracing::warn!(error = %other, "value GC goes on later");
+                self.shared.collecting.space.set_progresses(false);
                 *self.shared.collecting.last_error.lock() = Some(other.to_string());
                 Step::After(RETRY)
             }

@@ -1,0 +1,141 @@
+//! How much more the disk holds than it has to, and what follows from that: haste of value GC, and pressure on writes.
+
+use std::time::Duration;
+
+use super::decide::{Bounds, Candidate, collectable_bytes};
+use super::policy::GcOptions;
+use super::usage::Standing;
+
+/// Bytes of all files of values, by what can become of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Footprint {
+    /// All there is: files that are given up but still read, and a file that is being written, too.
+    pub disk_bytes: u64,
+    /// What collections would give back; of files that are only too young, too. What nobody may collect (the log that is
+    /// kept, what a snapshot holds) is not in it: no haste would help.
+    pub collectable_bytes: u64,
+    /// What newer versions in memtables and upper levels probably shadow: collectable once a compaction has seen it.
+    pub shadowed_bytes: u64,
+}
+
+impl Footprint {
+    /// What the files that can be collected would give back. Neither files besides these, nor what is shadowed.
+    #[must_use]
+    pub(crate) fn of(candidates: &[Candidate], options: &GcOptions, bounds: &Bounds) -> Self {
+        let mut footprint = Self::default();
+        for candidate in candidates {
+            footprint.disk_bytes += candidate.usage.file_bytes;
+            footprint.collectable_bytes += collectable_bytes(candidate, options, bounds);
+        }
+        footprint
+    }
+
+    /// How many times as much the disk holds as it has to.
+    #[must_use]
+    pub fn amplification(&self) -> f64 {
+        let idle = self.collectable_bytes.saturating_add(self.shadowed_bytes);
+        self.disk_bytes as f64 / self.disk_bytes.saturating_sub(idle).max(1) as f64
+    }
+
+    /// From 0 (at rest) to 1 (as fast as it can): how much value GC should hurry.
+    #[must_use]
+    pub fn haste(&self, options: &GcOptions) -> f64 {
+        self.share(options, options.space_amplification_goal, middle(options))
+    }
+
+    /// From 0 to 1: how much writes should be held back, so that value GC keeps up.
+    #[must_use]
+    pub fn pressure(&self, options: &GcOptions) -> f64 {
+        self.share(options, middle(options), options.space_amplification_max)
+    }
+
+    fn share(&self, options: &GcOptions, from: f64, to: f64) -> f64 {
+        if self.disk_bytes < options.space_floor_bytes || self.disk_bytes == 0 {
+            return 0.0;
+        }
+        ((self.amplification() - from) / (to - from)).clamp(0.0, 1.0)
+    }
+}
+
+/// Where all haste has not helped, and writes begin to be held back.
+fn middle(options: &GcOptions) -> f64 {
+    let GcOptions { space_amplification_goal: goal, space_amplification_max: max, .. } = options;
+    ((goal + max) / 2.0).min(goal * 1.5)
+}
+
+/// The settings for so much haste: files need not be as old, and more is copied in a second.
+#[must_use]
+pub fn hurried(options: &GcOptions, haste: f64) -> GcOptions {
+    let calm = 1.0 - haste.clamp(0.0, 1.0);
+    let rate = options.bytes_per_second_max as f64 / calm;
+    GcOptions {
+        age_min: Duration::from_secs_f64(options.age_min.as_secs_f64() * calm),
+        // 0: no bound.
+        bytes_per_second_max: if rate.is_finite() { rate as u64 } else { 0 },
+        ..options.clone()
+    }
+}
+
+/// Bytes of the log in these files, but for the one that is written, that are in no table yet, about.
+#[must_use]
+pub(crate) fn unflushed_bytes(candidates: &[Candidate]) -> u64 {
+    let usages = candidates.iter().map(|candidate| &candidate.usage);
+    let replayed = usages.filter(|usage| usage.standing == Standing::Replayed);
+    replayed.map(|usage| usage.file_bytes.saturating_sub(usage.live_bytes)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn footprint(disk: u64, collectable: u64, shadowed: u64) -> Footprint {
+        Footprint {
+            disk_bytes: disk * MIB,
+            collectable_bytes: collectable * MIB,
+            shadowed_bytes: shadowed * MIB,
+        }
+    }
+
+    #[test]
+    fn garbage_of_both_kinds_amplifies() {
+        assert_eq!(footprint(1000, 0, 0).amplification(), 1.0);
+        assert_eq!(footprint(1000, 250, 250).amplification(), 2.0);
+        assert_eq!(Footprint::default().amplification(), 0.0);
+        assert!(footprint(1000, 900, 900).amplification().is_finite());
+    }
+
+    #[test]
+    fn haste_comes_before_pressure_and_both_only_above_the_floor() {
+        let options = GcOptions { space_amplification_max: 2.25, ..GcOptions::default() };
+        let at = |amplification: f64, disk: u64| {
+            let needed = disk as f64 / amplification;
+            let found = footprint(disk, disk - needed as u64, 0);
+            (found.haste(&options), found.pressure(&options))
+        };
+        let near = |(a, b): (f64, f64), (c, d): (f64, f64)| (a - c).abs() < 0.01 && (b - d).abs() < 0.01;
+        assert!(near(at(1.2, 10_000), (0.0, 0.0)));
+        assert!(near(at(1.5, 10_000), (0.5, 0.0)));
+        assert!(near(at(1.75, 10_000), (1.0, 0.0)));
+        assert!(near(at(2.0, 10_000), (1.0, 0.5)));
+        assert!(near(at(5.0, 10_000), (1.0, 1.0)));
+        assert_eq!(at(5.0, 511), (0.0, 0.0));
+        let unbounded = GcOptions { space_amplification_max: f64::INFINITY, ..options };
+        let much = footprint(10_000, 9_000, 0);
+        assert_eq!((much.haste(&unbounded), much.pressure(&unbounded)), (1.0, 0.0));
+    }
+
+    #[test]
+    fn haste_shortens_the_wait_and_raises_the_rate() {
+        let options = GcOptions::default();
+        assert_eq!(hurried(&options, 0.0), options);
+        let half = hurried(&options, 0.5);
+        assert_eq!((half.age_min, half.bytes_per_second_max), (options.age_min / 2, 256 * MIB));
+        let all = hurried(&options, 1.0);
+        assert_eq!((all.age_min, all.bytes_per_second_max), (Duration::ZERO, 0));
+        let unbounded = GcOptions { bytes_per_second_max: 0, ..options };
+        assert_eq!(hurried(&unbounded, 0.5).bytes_per_second_max, 0);
+        assert_eq!(hurried(&unbounded, 1.0).bytes_per_second_max, 0);
+    }
+}
