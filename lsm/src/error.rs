@@ -40,6 +40,12 @@ pub enum StoreError {
     /// A collection was given up; everything is as before.
     #[error("not collected: {0}")]
     Cancelled(String),
+    /// The disk has no room for a table. Nothing is lost, and it is tried again by itself.
+    #[error("no room on the disk for a table, which is written later: {why}")]
+    NoRoom {
+        /// What was refused.
+        why: String,
+    },
     /// An earlier write or sync failed; nothing is acknowledged any more. Open the directory again.
     #[error("stopped after a failed write: {why}")]
     Poisoned {
@@ -66,6 +72,7 @@ impl StoreError {
             | StoreError::Received(_)
             | StoreError::NotFlushed { .. }
             | StoreError::Cancelled(_)
+            | StoreError::NoRoom { .. }
             | StoreError::Poisoned { .. }
             | StoreError::Io(_) => false,
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kv_api::admin::{GcFile, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_api::admin::{GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals};
 use kv_lsm::Options;
 use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
 use kv_lsm::offline::gc_report;
@@ -112,12 +112,8 @@ fn head(status: &GcStatus) -> Vec<String> {
     if status.paused {
         lines.push("paused".into());
     }
-    if !status.held.is_empty() {
-        let held: Vec<String> = status.held.iter().map(u64::to_string).collect();
-        lines.push(format!(
-            "given up, but read by older scans, snapshots or exports: files {}",
-            held.join(", ")
-        ));
+    for GcHeld { file, bytes, by } in &status.held {
+        lines.push(format!("file {file} ({bytes} bytes) is given up, but kept by {by}"));
     }
     if let Some(why) = &status.last_error {
         lines.push(format!("it had to wait: {why}"));

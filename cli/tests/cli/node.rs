@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_api::admin::{
-    Admin, ClusterStatus, GcFile, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role, SegmentStatus,
+    Admin, ClusterStatus, GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role, SegmentStatus,
     VerifyReport,
 };
 use kv_api::kv::*;
@@ -259,7 +259,8 @@ impl Admin for Services {
             GcFile { file: 93, segments, bytes, live_bytes, live_values, age_ms, chosen: any_garbage, why };
         let plan = any_garbage.then(gc_plan);
         let paused = self.0.lock().unwrap().gc_paused;
-        Ok(GcStatus { paused, plan, files: vec![file], held: vec![90], ..GcStatus::default() })
+        let held = GcHeld { file: 90, bytes: 400, by: "exports or transfers (1)".to_owned() };
+        Ok(GcStatus { paused, plan, files: vec![file], held: vec![held], ..GcStatus::default() })
     }
 
     async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {

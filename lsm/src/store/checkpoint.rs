@@ -7,6 +7,7 @@ use kv_manifest::{State, names};
 use kv_vfs::{IoMode, Vfs};
 
 use super::changes::ManifestCopy;
+use super::pins::Holder;
 use super::{Shared, Store};
 use crate::error::StoreError;
 
@@ -32,13 +33,14 @@ impl Store {
         }
         log.wait_durable()?;
         // The view keeps the files that the state names, from one moment on.
-        let (_view, copy) = {
+        let (view, copy) = {
             let _structure = structure.lock();
             self.shared.check()?;
             // One that the log does not know yet has been recorded a moment ago: its header is there, and no more.
             let header = u64::from(kv_vlog::format::SEGMENT_HEADER_BYTES);
             (core.view(), changes.copy(|segment| log.written(segment).unwrap_or(header))?)
         };
+        let _pin = view.pin.held_by(Holder::Checkpoint);
         for id in copy.state.tables.keys() {
             link(vfs, &core.dir, dir, &names::table_name(*id))?;
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kv_vlog::{Position, StoredValue, Vlog};
 
 use super::core::visible_after;
+use super::pins::{Holder, Pin};
 use super::scan::{ScanItem, scan};
 use super::view::View;
 use super::{ScanRange, Store, pointer};
@@ -54,6 +55,7 @@ impl ExportRecord {
 /// It may outlive the store's workers, but its tables and segments are read from the store's directory.
 pub struct Export {
     view: Arc<View>,
+    _pin: Pin,
     log: Arc<Vlog>,
     at: Option<Position>,
     membership: Option<(Position, Bytes)>,
@@ -66,8 +68,10 @@ impl Store {
         // With the applier held, position, membership and view are those of one entry.
         let _applier = self.shared.applier.lock();
         let progress = self.shared.core.progress();
+        let view = self.shared.core.view();
         Export {
-            view: self.shared.core.view(),
+            _pin: view.pin.held_by(Holder::Export),
+            view,
             log: self.shared.log.clone(),
             at: progress.applied,
             membership: progress.membership,

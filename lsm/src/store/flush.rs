@@ -85,6 +85,8 @@ impl Flusher {
             // The memtable is still there, and the log that it came from: value GC may make room.
             Err(error) if error.is_out_of_space() => {
                 tracing::warn!(%error, "a memtable is written out later");
+                self.shared.flushes_refused.add(&error);
+                self.shared.open_gates();
                 return Some(if self.shared.is_stopping() { Step::Done } else { Step::After(NO_ROOM_RETRY) });
             }
             Err(error) => self.shared.poison(&error),

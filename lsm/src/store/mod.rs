@@ -21,6 +21,7 @@ mod pins;
 mod purge;
 mod readers;
 mod receive;
+mod refusals;
 mod scan;
 mod snapshot;
 mod stall;
@@ -49,8 +50,10 @@ pub use iter::{Bookmark, Iter, IterOptions};
 pub use lookup::RangeSize;
 pub use open::{Environment, NewStore};
 pub(crate) use open::{later_change_set, recover, segment_input};
+pub use pins::{HeldFile, Holder};
 use readers::Readers;
 pub use receive::Receiver;
+use refusals::Refusals;
 pub(crate) use scan::scan;
 pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
@@ -106,6 +109,8 @@ pub(crate) struct Shared {
     pub compactions: Mutex<Compactions>,
     pub compactors: OnceLock<Vec<Arc<dyn Wake>>>,
     pub stalls: Stalls,
+    pub flushes_refused: Refusals,
+    pub compactions_refused: Refusals,
     /// One more than the index of the last entry when nothing was written for a while.
     pub idle_at: AtomicU64,
     pub stopping: AtomicBool,
@@ -291,13 +296,19 @@ impl Store {
     }
 
     /// Writes everything applied so far into tables; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`]: the tables are written later, and the log keeps what belongs into them.
     pub fn flush(&self) -> Result<(), StoreError> {
+        let refused = self.shared.flushes_refused.count();
         {
             let _one = self.shared.applier.lock();
             self.shared.core.freeze(Some(self.shared.clock.monotonic()));
         }
         let newest = self.shared.core.view().frozen.last().map(|frozen| frozen.last);
-        self.wait_while(|view| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest))
+        let is_frozen = |view: &view::View| view.frozen.iter().any(|frozen| Some(frozen.last) <= newest);
+        self.wait_while(|view| is_frozen(view) && self.shared.flushes_refused.count() == refused)?;
+        if is_frozen(&self.shared.core.view()) { self.shared.flushes_refused.since(refused) } else { Ok(()) }
     }
 
     /// The newest value of a key, or the part of it that `range` names (cut at its end).

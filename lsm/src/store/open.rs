@@ -22,6 +22,7 @@ use super::core::Core;
 use super::flush::{self, Flusher};
 use super::gc::Collector;
 use super::readers::Readers;
+use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
 use super::{Shared, Store};
 use crate::error::StoreError;
@@ -115,6 +116,8 @@ pub(super) fn open(
         compactions: Mutex::new(Compactions::default()),
         compactors: OnceLock::new(),
         stalls: Stalls::default(),
+        flushes_refused: Refusals::default(),
+        compactions_refused: Refusals::default(),
         idle_at: 0.into(),
         stopping: false.into(),
         poisoned: Mutex::default(),

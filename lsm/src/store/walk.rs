@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::pins::Pin;
+use super::pins::{Holder, Pin};
 use super::scan::{ScanItem, ScanRange};
 use super::view::View;
 use crate::cursor::TwoWayCursor;
@@ -39,7 +39,7 @@ impl Walk {
             cursors.push(Box::new(LevelCursor::with(tables, cache)));
         }
         Self {
-            pin: view.pin.clone(),
+            pin: view.pin.held_by(Holder::Iterator),
             merge: TwoWayMerge::new(cursors),
             seq,
             range,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv_lsm::gc::files;
-use kv_lsm::{Options, ScanRange};
+use kv_lsm::{Options, ScanRange, StoreError};
 use kv_manifest::names;
 use kv_vfs::fault::{Fault, Rule, Times};
 use kv_vfs::{FaultVfs, MemVfs, OpKind};
@@ -45,6 +45,10 @@ fn tables_that_have_no_room_are_written_later() {
         assert!(vfs.failed() > 0, "{op:?} {nth}");
         assert_eq!(orphans(&disk, &node.store), [""; 0], "{op:?} {nth}");
         node.script(1, 124);
+        if op == OpKind::Create && nth == 1 {
+            let refused = node.store.flush();
+            assert!(matches!(refused, Err(StoreError::NoRoom { .. })), "{refused:?}");
+        }
         vfs.clear();
         pass(&world, 20);
         node.store.flush().unwrap();
@@ -70,8 +74,12 @@ fn a_compaction_without_room_is_given_up_and_tried_again() {
     node.store.flush().unwrap();
     vfs.clear();
     vfs.fail(Rule { times: Times::Once, ..no_room(OpKind::Write, 2) });
+    let refused = node.store.compact_range(&ScanRange::default());
+    assert!(matches!(refused, Err(StoreError::NoRoom { .. })), "{refused:?}");
+    assert_eq!((vfs.failed(), node.store.compaction_stats().merges), (1, 0));
+    assert_eq!(orphans(&disk, &node.store), [""; 0]);
+    pass(&world, 10);
     node.store.compact_range(&ScanRange::default()).unwrap();
-    assert_eq!(vfs.failed(), 1);
     assert!(node.store.compaction_stats().merges > 0);
     assert_eq!(orphans(&disk, &node.store), [""; 0]);
     assert_eq!(node.contents(), model(100));

@@ -1,7 +1,8 @@
 //! Readers that are older than a collection, and what else changes meanwhile.
 
+use kv_lsm::gc::Priority;
 use kv_lsm::key::Slot;
-use kv_lsm::{ScanRange, StoreError};
+use kv_lsm::{Holder, ScanRange, StoreError};
 use kv_manifest::names;
 
 use crate::node::*;
@@ -34,6 +35,11 @@ fn a_pointer_that_was_looked_up_is_read_whatever_is_collected() {
         node.write(1, &[(key(1), Some(value(1, 2_000)))]).unwrap();
     }
     assert!(first.iter().all(|file| is_there(&disk, *file)), "somebody reads them");
+    let held = node.store.gc_report(Priority::Normal).unwrap().held;
+    for file in &first {
+        let held = held.iter().find(|held| held.file == *file).unwrap();
+        assert_eq!(held.by, [(Holder::Iterator, 1), (Holder::Export, 1)], "{}", held.why());
+    }
     for item in looked_up.into_iter().chain(scan.map(Result::unwrap)) {
         let found = node.store.value(&item.key, item.revision, &item.slot, None).unwrap();
         assert_eq!(found.value, expected[&item.key]);

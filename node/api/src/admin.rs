@@ -145,6 +145,17 @@ pub struct GcTotals {
     pub freed_bytes: u64,
 }
 
+/// A file that is given up, but that somebody still reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcHeld {
+    /// Its number.
+    pub file: u64,
+    /// Bytes in use in it.
+    pub bytes: u64,
+    /// Who keeps it, for people.
+    pub by: String,
+}
+
 /// What value GC would do, and why not more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcStatus {
@@ -157,7 +168,7 @@ pub struct GcStatus {
     /// All files of values.
     pub files: Vec<GcFile>,
     /// Files that are given up, but that somebody still reads.
-    pub held: Vec<u64>,
+    pub held: Vec<GcHeld>,
     /// What was done.
     pub totals: GcTotals,
     /// What made it wait last.

@@ -1,8 +1,8 @@
 //! Value GC, as operators are shown it.
 
-use kv_api::admin::{GcFile, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_api::admin::{GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals};
 use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
-use kv_lsm::{Collected, Store, StoreError};
+use kv_lsm::{Collected, HeldFile, Store, StoreError};
 
 /// What value GC would do.
 pub fn status(store: &Store, any_garbage: bool) -> Result<GcStatus, StoreError> {
@@ -14,7 +14,7 @@ pub fn status(store: &Store, any_garbage: bool) -> Result<GcStatus, StoreError> 
         emergency: report.decision.priority == Priority::Emergency,
         plan: report.decision.plan.map(plan),
         files: judged.map(|(candidate, (_, verdict))| file(candidate, &verdict)).collect(),
-        held: report.held,
+        held: report.held.into_iter().map(held).collect(),
         totals: totals(store.collected()),
         last_error: store.gc_last_error(),
     })
@@ -37,6 +37,10 @@ fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
         chosen: *verdict == Verdict::Chosen,
         why: verdict.to_string(),
     }
+}
+
+fn held(held: HeldFile) -> GcHeld {
+    GcHeld { file: held.file, bytes: held.bytes, by: held.why() }
 }
 
 fn plan(plan: Plan) -> GcPlan {

@@ -86,7 +86,12 @@ impl Compactor {
             Err(error) if error.is_out_of_space() => {
                 tracing::warn!(%error, "a compaction is given up, and tried again later");
                 task.give_up();
-                self.shared.compactions.lock().rest_until = self.shared.clock.monotonic() + RETRY;
+                self.shared.compactions_refused.add(&error);
+                {
+                    let mut compactions = self.shared.compactions.lock();
+                    compactions.rest_until = self.shared.clock.monotonic() + RETRY;
+                    compactions.refuse();
+                }
                 self.shared.end(task);
                 Ok(true)
             }

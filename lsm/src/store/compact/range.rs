@@ -15,9 +15,10 @@ impl Store {
     /// an open snapshot sees it. What is written meanwhile does not count.
     ///
     /// # Errors
-    /// As [`Store::flush`]; [`StoreError::Invalid`] where the store is closed meanwhile.
+    /// As [`Store::flush`], also where a compaction has no room; [`StoreError::Invalid`] where the store is closed meanwhile.
     pub fn compact_range(&self, range: &ScanRange) -> Result<(), StoreError> {
         self.flush()?;
+        let refused = self.shared.compactions_refused.count();
         let gate = Arc::new(Gate::default());
         let wanted = Wanted {
             from: range.from.to_vec(),
@@ -29,7 +30,8 @@ impl Store {
         self.still_runs()?;
         self.shared.wake_compactors();
         self.executor.wait(&gate);
-        self.still_runs()
+        self.still_runs()?;
+        self.shared.compactions_refused.since(refused)
     }
 
     fn still_runs(&self) -> Result<(), StoreError> {

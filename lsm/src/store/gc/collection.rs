@@ -12,7 +12,7 @@ use super::marks::Marks;
 use crate::error::StoreError;
 use crate::gc::{Standing, standing};
 use crate::store::Shared;
-use crate::store::pins::Pin;
+use crate::store::pins::{Holder, Pin};
 
 /// Bytes that keys take in memory while values are put in their order. Where they are more, only the beginning of
 /// each counts: their order is for the speed of scans alone.
@@ -126,7 +126,7 @@ impl Collection {
             let found = shared.changes.with_state(|state| victims(state, &files))?;
             (shared.core.view(), found)
         };
-        let (tables, pin) = (view.tables.clone(), view.pin.clone());
+        let (tables, pin) = (view.tables.clone(), view.pin.held_by(Holder::Collection));
         drop(view);
         let mut victims = Vec::new();
         for (owner, file, bytes, segments) in found {

@@ -12,6 +12,7 @@ use crate::gc::{
     hurried, priority,
 };
 use crate::options::Options;
+use crate::store::pins::HeldFile;
 use crate::store::{Shared, Store};
 
 /// For how long files have been complete, as far as somebody watches. Nothing of it is kept over a restart.
@@ -58,8 +59,8 @@ pub struct GcReport {
     pub candidates: Vec<Candidate>,
     /// What becomes of them.
     pub decision: Decision,
-    /// Files that are given up, but that a scan, snapshot or export which is older still reads.
-    pub held: Vec<u64>,
+    /// Files that are given up, but that somebody who is older still reads.
+    pub held: Vec<HeldFile>,
     /// What the disk holds; zeros where no store is running.
     pub footprint: Footprint,
 }
@@ -120,7 +121,8 @@ impl Shared {
         let footprint = self.complete(Footprint::of(&candidates, &core.options.gc, &bounds), &candidates);
         let options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
         let report = GcReport::within(candidates, &options, bounds, at_least);
-        Ok(GcReport { held: collecting.held.files(), footprint, ..report })
+        let held = collecting.held.files(&core.view().pin);
+        Ok(GcReport { held, footprint, ..report })
     }
 }
 
