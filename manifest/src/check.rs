@@ -29,6 +29,8 @@ pub struct CrossCheck {
     pub orphans: Vec<String>,
     /// Files that the state knows, and that are missing or of a wrong size.
     pub problems: Vec<Problem>,
+    /// Files that held segments and are kept to be written again: number and length in bytes.
+    pub free: Vec<(u64, u64)>,
     /// Names that are none of ours; never touched.
     pub foreign: Vec<String>,
 }
@@ -50,6 +52,10 @@ pub fn cross_check(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<CrossChec
         let known = match parsed {
             None => {
                 check.foreign.push(entry.name);
+                continue;
+            }
+            Some(FileName::Free(number)) => {
+                check.free.push((number, entry.len));
                 continue;
             }
             Some(FileName::Table(id)) => state.tables.contains_key(&id),

@@ -12,6 +12,8 @@ pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
 const TABLE_SUFFIX: &str = ".sst";
 const SEGMENT_SUFFIX: &str = ".seg";
+/// Ends the name of a segment's file that is given up and kept to be written again.
+const FREE_SUFFIX: &str = ".free";
 const MANIFEST_PREFIX: &str = "MANIFEST-";
 
 /// What a name in a data directory stands for.
@@ -21,6 +23,8 @@ pub enum FileName {
     Table(u64),
     /// A segment's file, by its file number.
     Segment(u64),
+    /// A file that held a segment and will hold another one, by the number it had.
+    Free(u64),
     /// A manifest, by its file number.
     Manifest(u64),
     /// [`CURRENT`].
@@ -41,6 +45,12 @@ pub fn table_name(number: u64) -> String {
 #[must_use]
 pub fn segment_name(number: u64) -> String {
     format!("{number:08}{SEGMENT_SUFFIX}")
+}
+
+/// Name of the file with this number while no segment is in it: `00000012.free`.
+#[must_use]
+pub fn free_name(number: u64) -> String {
+    format!("{number:08}{FREE_SUFFIX}")
 }
 
 /// Name of the manifest with this file number: `MANIFEST-000012`.
@@ -76,6 +86,9 @@ pub fn parse(name: &str) -> Option<FileName> {
     } else if let Some(digits) = name.strip_suffix(SEGMENT_SUFFIX) {
         let number = decimal(digits)?;
         (FileName::Segment(number), segment_name(number))
+    } else if let Some(digits) = name.strip_suffix(FREE_SUFFIX) {
+        let number = decimal(digits)?;
+        (FileName::Free(number), free_name(number))
     } else {
         let number = decimal(name.strip_prefix(MANIFEST_PREFIX)?)?;
         (FileName::Manifest(number), manifest_name(number))
@@ -97,11 +110,13 @@ mod tests {
         for number in [0, 1, 12, 999_999, 1_000_000, 99_999_999, 100_000_000, u64::MAX] {
             assert_eq!(parse(&table_name(number)), Some(FileName::Table(number)));
             assert_eq!(parse(&segment_name(number)), Some(FileName::Segment(number)));
+            assert_eq!(parse(&free_name(number)), Some(FileName::Free(number)));
             assert_eq!(parse(&manifest_name(number)), Some(FileName::Manifest(number)));
             assert_eq!(parse(&temporary_name(&table_name(number))), Some(FileName::Temporary));
         }
         assert_eq!(table_name(12), "00000012.sst");
         assert_eq!(segment_name(12), "00000012.seg");
+        assert_eq!(free_name(12), "00000012.free");
         assert_eq!(manifest_name(12), "MANIFEST-000012");
         assert_eq!(parse("CURRENT"), Some(FileName::Current));
         assert_eq!(parse("CURRENT.tmp"), Some(FileName::Temporary));
@@ -120,6 +135,7 @@ mod tests {
             "00000012.SST",
             "00000012.sst.bak",
             "0000001a.seg",
+            "12.free",
             "MANIFEST-",
             "MANIFEST-12",
             "MANIFEST-0000012",

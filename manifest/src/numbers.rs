@@ -25,8 +25,9 @@ impl FileNumbers {
     pub(crate) fn above(next: u64, entries: &[DirEntry]) -> Self {
         let numbers = Self::from(next);
         for entry in entries {
-            if let Some(FileName::Table(n) | FileName::Segment(n) | FileName::Manifest(n)) =
-                names::parse(&entry.name)
+            if let Some(
+                FileName::Table(n) | FileName::Segment(n) | FileName::Free(n) | FileName::Manifest(n),
+            ) = names::parse(&entry.name)
             {
                 numbers.raise_to(n.saturating_add(1));
             }

@@ -243,6 +243,7 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         memtable_entries_max: engine.memtable_flush_entries,
         log_flush_bytes_max: engine.log_flush_bytes,
         segment_bytes: engine.segment_bytes_min..=engine.segment_bytes_max,
+        recycled_bytes_max: engine.recycled_bytes_max,
         group_bytes_max: u32::try_from(engine.group_bytes_max).unwrap_or(u32::MAX),
         tail_cache_bytes: usize::try_from(engine.tail_cache_bytes).unwrap_or(usize::MAX),
         table_compression: engine.compression,

@@ -109,15 +109,17 @@ impl SegmentFiles {
         self.files.write().remove(&segment);
     }
 
-    /// Lets go of one place of a segment: of the segment, if it has no other.
-    pub(crate) fn remove_place(&self, segment: u64, file: u64) {
+    /// Lets go of one place of a segment: of the segment, if it has no other. Gives the file, for the last of its users to
+    /// close it where nobody waits for the lock.
+    pub(crate) fn remove_place(&self, segment: u64, file: u64) -> Option<Arc<SegmentFile>> {
         let mut files = self.files.write();
-        if let Some(places) = files.get_mut(&segment) {
-            places.retain(|place| place.file.identity().file != file);
-            if places.is_empty() {
-                files.remove(&segment);
-            }
+        let places = files.get_mut(&segment)?;
+        let at = places.iter().position(|place| place.file.identity().file == file)?;
+        let removed = places.remove(at).file;
+        if places.is_empty() {
+            files.remove(&segment);
         }
+        Some(removed)
     }
 
     /// Where a segment's values are: the `n`-th place, newest first.

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::{VlogError, file_name};
 use crate::field::{Fields, FieldsMut};
 use crate::format::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED, SEGMENT_MAGIC};
+use crate::group::GroupHeader;
 use crate::types::{Position, Vote};
 
 /// Where the checksum stands.
@@ -27,6 +28,14 @@ pub struct SegmentIdentity {
     pub generation: u32,
     /// Which open of the directory began the segment.
     pub epoch: u64,
+}
+
+impl SegmentIdentity {
+    /// Whether a group was written for this segment. Logical segments are not begun twice in one open, and each open has
+    /// an epoch of its own: a group from a former use of the file differs in one of the two already.
+    pub(crate) fn wrote(&self, group: &GroupHeader) -> bool {
+        (group.segment, group.generation, group.epoch) == (self.segment, self.generation, self.epoch)
+    }
 }
 
 /// Where the log stood when a segment began. The indexes are of the *next* entry; 0: none yet.

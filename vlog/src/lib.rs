@@ -27,17 +27,22 @@ mod index;
 mod ledger;
 mod log;
 mod lookup;
+mod options;
+mod pool;
 mod read;
 mod record;
 mod recover;
 mod relocate;
 mod remap;
 mod scan;
+mod segment;
+mod settle;
 mod state;
 mod tail;
 mod types;
 mod value;
 mod values;
+mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -46,6 +51,12 @@ mod crash_tests;
 mod example;
 #[cfg(test)]
 mod floor_tests;
+#[cfg(all(test, feature = "planted-bugs"))]
+mod planted_tests;
+#[cfg(test)]
+mod recycle_tests;
+#[cfg(test)]
+mod settle_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -57,11 +68,14 @@ pub use footer::SegmentSummary;
 pub use group::GroupHeader;
 pub use header::{LogEnd, SegmentHeader, SegmentIdentity};
 pub use ledger::{Ledger, NextFile, OpenedSegment, SealedSegment};
-pub use log::{Callback, LogState, OnFatal, Vlog, VlogOptions};
+pub use log::{LogState, Vlog};
+pub use options::{Callback, OnFatal, VlogOptions};
+pub use pool::{FilePool, FreeFile};
 pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, SegmentKind, ledger_number, recover};
 pub use relocate::{ValueFile, ValueHead, ValueReader, read_moves};
 pub use remap::{Moved, PageCache};
-pub use scan::{Found, Record, ScanEnd, SegmentScanner, Verified, verify_segment, walk_segment};
+pub use scan::{Found, Record, ScanEnd, SegmentScanner};
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};
 pub use values::ValueSegmentWriter;
+pub use verify::{Verified, verify_segment, walk_segment};

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use kv_vfs::{Clock, Executor, Gate, IoMode, Vfs, Wake, planted};
 use parking_lot::Mutex;
@@ -17,6 +16,8 @@ use crate::format::{
 use crate::header::SegmentIdentity;
 use crate::index::Place;
 use crate::ledger::Ledger;
+use crate::options::{Callback, VlogOptions};
+use crate::pool::FilePool;
 use crate::read::SegmentFile;
 use crate::record::entry_bytes;
 use crate::recover::{Recovered, SegmentInput, SegmentKind};
@@ -25,52 +26,6 @@ use crate::tail::TailCache;
 use crate::types::{Entry, Position, Vote};
 use crate::values::ValueSegmentWriter;
 use crate::writer::Writer;
-
-/// Told when a record is durable, or that it never will be; from the writer's thread, in log order.
-pub type Callback = Box<dyn FnOnce(Result<(), VlogError>) + Send>;
-
-/// Told once, before any callback, that the log has stopped for good. A server ends its process here.
-pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// Settings of the log.
-#[derive(Clone)]
-pub struct VlogOptions {
-    /// Cluster the data belongs to.
-    pub cluster_id: [u8; 16],
-    /// Incarnation of the data directory.
-    pub incarnation: u64,
-    /// Raft group.
-    pub group_id: u64,
-    /// Which open of the directory this is; larger than all before.
-    pub epoch: u64,
-    /// A group takes no further entry beyond this many bytes; a larger entry has one of its own. Bounds
-    /// what one sync makes heartbeats wait for. Default 4 MiB.
-    pub group_bytes_max: u32,
-    /// Bytes of written entries kept in memory. Default 16 MiB.
-    pub tail_cache_bytes: usize,
-    /// Values shorter than this many bytes are handed to apply whole. Default 1 KiB.
-    pub inline_below: u64,
-    /// Quiet time after which the last group is named by an empty one. Default 50 ms.
-    pub idle: Duration,
-    /// See [`OnFatal`]. Default: nothing; every later call fails with [`VlogError::Poisoned`].
-    pub on_fatal: OnFatal,
-}
-
-impl Default for VlogOptions {
-    fn default() -> Self {
-        Self {
-            cluster_id: [0; 16],
-            incarnation: 0,
-            group_id: 0,
-            epoch: 1,
-            group_bytes_max: 4 << 20,
-            tail_cache_bytes: 16 << 20,
-            inline_below: 1 << 10,
-            idle: Duration::from_millis(50),
-            on_fatal: Arc::new(|_| {}),
-        }
-    }
-}
 
 /// Where the log begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +86,7 @@ impl Vlog {
             }),
             files,
             ledger_number: AtomicU64::new(end.ledger_number),
+            pool: options.pool.clone().unwrap_or_else(|| FilePool::new(vfs.clone())),
             options,
         });
         let cut_at = sealed.as_ref().map(|sealed| (sealed.segment, sealed.summary.end));
@@ -260,8 +216,8 @@ impl Vlog {
         Ok(())
     }
 
-    /// Lets go of a segment that the owner has dropped: no pointer and no entry above the floor leads to it.
-    /// Its file is closed when the reads under way are done.
+    /// Lets go of a segment that was never recorded, and whose file the caller removes. The file is closed when the reads
+    /// under way are done.
     pub fn forget_segment(&self, segment: u64) {
         self.shared.files.remove(segment);
     }

@@ -9,7 +9,7 @@ use crate::error::VlogError;
 use crate::index::{LogIndex, Place};
 use crate::log::Vlog;
 use crate::read::SegmentFile;
-use crate::scan::{Record, ScanEnd, SegmentScanner};
+use crate::scan::{Record, ScanEnd};
 use crate::tail::Cached;
 use crate::types::{Entry, Op, OpValue, Pointer};
 use crate::value::StoredValue;
@@ -117,7 +117,7 @@ impl Vlog {
         }
         let mut index = LogIndex::default();
         index.open(segment);
-        let mut scanner = SegmentScanner::open(&*self.vfs, &file.path, Some(end))?;
+        let mut scanner = file.scan(end)?;
         loop {
             match scanner.next_group()? {
                 Ok(found) => {
@@ -130,7 +130,7 @@ impl Vlog {
                     }
                 }
                 Err(ScanEnd::Complete { .. }) => break,
-                Err(ScanEnd::Broken { offset, why }) => return Err(file.corruption(offset, why)),
+                Err(ScanEnd::Broken { offset, why, .. }) => return Err(file.corruption(offset, why)),
             }
         }
         let offsets = Arc::new(index.offsets(segment).to_vec());

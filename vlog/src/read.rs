@@ -12,8 +12,10 @@ use crate::footer::FooterHead;
 use crate::format::{GROUP_HEADER_BYTES, OP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
+use crate::pool::FilePool;
 use crate::record::{self, OpHeader, Parsed};
 use crate::remap::{self, Moved, PageCache, Remap};
+use crate::scan::SegmentScanner;
 use crate::types::{Entry, Op, OpValue, Pointer, ValueRecord};
 use crate::value::{Codec, StoredValue, chunk_head_len, parse_chunks, value_crc};
 
@@ -33,6 +35,8 @@ pub(crate) struct SegmentFile {
     identified: AtomicBool,
     /// Where values of other segments lie in it, once that was asked.
     remap: OnceLock<FooterRemap>,
+    /// Where the file goes when it is closed, once its segment is given up.
+    given_up: OnceLock<Arc<FilePool>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,24 @@ impl SegmentFile {
     ) -> Result<Arc<Self>, VlogError> {
         let file = vfs.open_read(&path, IoMode::Buffered)?;
         let (written, identified) = (AtomicU64::new(written), AtomicBool::new(false));
-        Ok(Arc::new(Self { path, file, written, identity, identified, remap: OnceLock::new() }))
+        let (remap, given_up) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Self { path, file, written, identity, identified, remap, given_up }))
+    }
+
+    /// Has the file go to the pool when the last reader has let go of it: until then nothing else may be written
+    /// into it.
+    pub(crate) fn give_up(&self, pool: &Arc<FilePool>) {
+        if planted::is("recycled while it is read") {
+            return pool.give(&self.path);
+        }
+        self.given_up.get_or_init(|| pool.clone());
+    }
+
+    /// Its groups up to `end`, one after the other. Not by the name, which it loses when its segment is given up.
+    pub(crate) fn scan(&self, end: u64) -> Result<SegmentScanner, VlogError> {
+        let scanner = SegmentScanner::over(self.file.clone(), Some(end))?;
+        scanner.expect(&self.identity)?;
+        Ok(scanner)
     }
 
     pub(crate) fn identity(&self) -> &SegmentIdentity {
@@ -182,8 +203,7 @@ impl SegmentFile {
         let end = self.written();
         let bad = |why: &str| self.corruption(end, format!("footer: {why}"));
         let group = GroupHeader::decode(&self.read(end, GROUP_HEADER_BYTES as usize)?).map_err(bad)?;
-        let ours = &self.identity;
-        if (group.segment, group.generation, group.epoch) != (ours.segment, ours.generation, ours.epoch) {
+        if !self.identity.wrote(&group) {
             return Err(bad("it belongs to an earlier use of the file"));
         }
         let before = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
@@ -246,7 +266,10 @@ impl SegmentFile {
     pub(crate) fn footer_offset(&self, end: u64, n: u32) -> Result<u32, VlogError> {
         let bad = |why: &str| self.corruption(end, why.to_string());
         let group = self.read(end, GROUP_HEADER_BYTES as usize)?;
-        GroupHeader::decode(&group).map_err(bad)?;
+        let group = GroupHeader::decode(&group).map_err(bad)?;
+        if !self.identity.wrote(&group) && !planted::is("groups of an earlier use believed") {
+            return Err(bad("the footer belongs to an earlier use of the file"));
+        }
         let body_at = end + u64::from(GROUP_HEADER_BYTES + RECORD_HEADER_BYTES);
         // Fixed part first: it says how long the terms are.
         let fixed = self.read(body_at, 32)?;
@@ -259,5 +282,13 @@ impl SegmentFile {
         }
         let (page_at, page_len) = head.page(n);
         FooterHead::offset_in(&self.read(body_at + page_at as u64, page_len)?, n).map_err(bad)
+    }
+}
+
+impl Drop for SegmentFile {
+    fn drop(&mut self) {
+        if let Some(pool) = self.given_up.take() {
+            pool.give(&self.path);
+        }
     }
 }

@@ -8,16 +8,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kv_vfs::{IoMode, Vfs, planted};
+use kv_vfs::{Vfs, planted};
 
 use crate::error::VlogError;
 use crate::footer::SegmentSummary;
 use crate::header::{LogEnd, SegmentIdentity};
 use crate::index::LogIndex;
 use crate::ledger::SealedSegment;
-use crate::scan::{Found, Record, ScanEnd, SegmentScanner, torn_or_damaged};
+use crate::scan::{Found, Record, ScanEnd, SegmentScanner};
+use crate::settle::settle;
 use crate::tail::pointer_view;
 use crate::types::{Entry, Op, Payload, Position};
+use crate::verify::torn_or_damaged;
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,10 +177,9 @@ struct Recovery<'a, R> {
 impl<R: Replay> Recovery<'_, R> {
     /// Reads one segment; returns its end and, if its tail was torn, what was wrong there.
     fn scan(&mut self, vfs: &Arc<dyn Vfs>, input: &SegmentInput) -> Result<(u64, Option<String>), R::Error> {
-        if self.durable && input.sealed.is_none() && !planted::is("recovered end of the log not synced") {
-            // What a killed process left may be in the page cache only. It is replayed below and may be
-            // built upon, so it must be durable first: survives a power loss just after this recovery.
-            sync(vfs, &input.path)?;
+        if self.durable && input.sealed.is_none() {
+            // It is replayed below and may be built upon: survives a power loss just after this recovery.
+            settle(&**vfs, &input.path)?;
         }
         let limit = input.sealed.as_ref().map(|summary| summary.end);
         let mut scanner = SegmentScanner::open(&**vfs, &input.path, limit)?;
@@ -195,10 +196,10 @@ impl<R: Replay> Recovery<'_, R> {
                     }
                     return Ok((offset, None));
                 }
-                Err(ScanEnd::Broken { offset, why }) => {
+                Err(ScanEnd::Broken { offset, why, is_stale }) => {
                     let why = torn_or_damaged(&mut scanner, &input.path, offset, why, limit)?;
                     let name = crate::error::file_name(&input.path);
-                    return Ok((offset, Some(format!("{name}, offset {offset}: {why}"))));
+                    return Ok((offset, (!is_stale).then(|| format!("{name}, offset {offset}: {why}"))));
                 }
             }
         }
@@ -286,8 +287,4 @@ impl<R: Replay> Recovery<'_, R> {
         }
         Ok(())
     }
-}
-
-fn sync(vfs: &Arc<dyn Vfs>, path: &Path) -> Result<(), VlogError> {
-    Ok(vfs.open(path, IoMode::Buffered)?.sync_data()?)
 }

@@ -1,6 +1,6 @@
 //! What value GC does with segments: reads values by their places alone, and has others be looked up elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use crate::files::Location;
 use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES};
 use crate::header::SegmentIdentity;
 use crate::log::Vlog;
+use crate::pool::FilePool;
 use crate::read::SegmentFile;
 use crate::record::OpHeader;
 use crate::recover::{SegmentInput, SegmentKind};
@@ -122,10 +123,25 @@ impl Vlog {
         self.shared.files.move_into(file, segments);
     }
 
-    /// Lets go of the place that a segment's values had in this file, which nobody reads any more; of the segment,
-    /// if it has no other place.
-    pub fn forget_place(&self, segment: u64, file: u64) {
-        self.shared.files.remove_place(segment, file);
+    /// Lets go of the places that values of these segments had in files of these numbers, and of segments that have no
+    /// other. With `file`, that path goes: its owner has given it up durably. It is recycled or removed when the last
+    /// read of it is done.
+    pub fn give_up(&self, places: &[(u64, u64)], file: Option<&Path>) {
+        let held: Vec<_> = places
+            .iter()
+            .filter_map(|(segment, file)| self.shared.files.remove_place(*segment, *file))
+            .collect();
+        let Some(path) = file else { return };
+        match held.iter().find(|held| held.path == path) {
+            Some(held) => held.give_up(&self.shared.pool),
+            None => self.shared.pool.give(path),
+        }
+    }
+
+    /// Files that wait to be written again.
+    #[must_use]
+    pub fn pool(&self) -> &Arc<FilePool> {
+        &self.shared.pool
     }
 
     /// The pointer to the same value in the segment whose file holds it now, if that file will do; else the pointer

@@ -12,7 +12,6 @@ use crate::format::{GROUP_HEADER_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTE
 use crate::group::GroupHeader;
 use crate::header::{SegmentHeader, SegmentIdentity};
 use crate::record::{self, Parsed};
-use crate::recover::{SegmentInput, SegmentKind};
 use crate::remap;
 use crate::types::{Entry, ValueRecord, Vote};
 
@@ -59,6 +58,9 @@ pub enum ScanEnd {
         offset: u64,
         /// What is wrong with it.
         why: String,
+        /// Whether no group of this segment begins there, in a file that held another one before: then it is
+        /// what that left, as far as anybody can tell.
+        is_stale: bool,
     },
 }
 
@@ -78,19 +80,23 @@ pub struct SegmentScanner {
 impl SegmentScanner {
     /// Opens a segment file and reads its header. `end`: read no further than this offset.
     pub fn open(vfs: &dyn Vfs, path: &Path, end: Option<u64>) -> Result<Self, VlogError> {
-        let file = vfs.open_read(path, IoMode::Direct)?;
-        let len = file.len()?;
+        Self::over(vfs.open_read(path, IoMode::Direct)?, end)
+    }
+
+    /// As [`SegmentScanner::open`], of a file that is open, whatever its name is by now.
+    pub(crate) fn over(file: Arc<dyn File>, end: Option<u64>) -> Result<Self, VlogError> {
+        let (len, path) = (file.len()?, file.path().to_path_buf());
         let mut block = AlignedBuf::new();
         block.resize(BLOCK);
         let got = file.read_at(block.as_mut_slice(), 0)?;
         if got < BLOCK {
             return Err(VlogError::corruption(
-                path,
+                &path,
                 0,
                 format!("segment header is cut short at {got} bytes"),
             ));
         }
-        let header = SegmentHeader::decode(path, block.as_slice())?;
+        let header = SegmentHeader::decode(&path, block.as_slice())?;
         Ok(Self {
             file,
             header,
@@ -120,7 +126,10 @@ impl SegmentScanner {
             return Ok(Err(ScanEnd::Complete { offset: self.at }));
         }
         let offset = self.at;
-        let parsed = match self.header_at(offset)? {
+        let header = self.header_at(offset)?;
+        let is_stale =
+            self.header.identity.generation > 0 && !header.is_ok_and(|header| self.is_ours(&header));
+        let parsed = match header {
             Ok(header) => self.group(offset, header)?,
             Err(why) => Err(why.to_string()),
         };
@@ -131,7 +140,7 @@ impl SegmentScanner {
                 self.number += 1;
                 Ok(found)
             }
-            Err(why) => Err(ScanEnd::Broken { offset, why }),
+            Err(why) => Err(ScanEnd::Broken { offset, why, is_stale }),
         })
     }
 
@@ -155,7 +164,7 @@ impl SegmentScanner {
     }
 
     /// Reads the footer's group, which begins where the scan has ended; returns its length.
-    fn verify_footer(
+    pub(crate) fn verify_footer(
         &mut self,
         tally: &Tally,
         summary: &SegmentSummary,
@@ -165,7 +174,7 @@ impl SegmentScanner {
     }
 
     /// Reads the remap that may stand where the scan of a segment of values has ended; returns its length.
-    fn verify_remap(&mut self) -> Result<Result<u64, String>, VlogError> {
+    pub(crate) fn verify_remap(&mut self) -> Result<Result<u64, String>, VlogError> {
         if self.file.len()? <= self.at {
             return Ok(Ok(0));
         }
@@ -192,9 +201,10 @@ impl SegmentScanner {
         Ok(Ok((Bytes::copy_from_slice(body), u64::from(found.header.length))))
     }
 
+    /// Whether the group was written for this segment. A recycled file has groups of other segments behind the end of its
+    /// own, valid and chained ones.
     fn is_ours(&self, header: &GroupHeader) -> bool {
-        let ours = &self.header.identity;
-        header.segment == ours.segment && header.generation == ours.generation && header.epoch == ours.epoch
+        self.header.identity.wrote(header) || planted::is("groups of an earlier use believed")
     }
 
     fn header_at(&mut self, offset: u64) -> Result<Result<GroupHeader, &'static str>, VlogError> {
@@ -267,154 +277,4 @@ fn public(parsed: Parsed, start: u32) -> Record {
             Record::Values(values)
         }
     }
-}
-
-/// What a verification read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Groups.
-    pub groups: u64,
-    /// Records, operations included.
-    pub records: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// The end of the last valid group.
-    pub end: u64,
-    /// What follows it, where that is no valid group and no damage: a torn tail.
-    pub torn: Option<String>,
-}
-
-/// Reads and verifies every record of a segment up to `end`, or up to its torn tail if `end` is `None`.
-pub fn verify_segment(
-    vfs: &dyn Vfs,
-    path: &Path,
-    identity: &SegmentIdentity,
-    end: Option<u64>,
-) -> Result<Verified, VlogError> {
-    let mut scanner = SegmentScanner::open(vfs, path, end)?;
-    scanner.expect(identity)?;
-    verify_groups(&mut scanner, path, end, &mut |_| {})
-}
-
-/// Reads and verifies a segment as its owner knows it, giving each group to `each`: every record up to the
-/// end it was sealed at, and the footer, which must say what the groups hold; of one that is not sealed,
-/// every record up to its torn tail.
-pub fn walk_segment(
-    vfs: &dyn Vfs,
-    segment: &SegmentInput,
-    each: &mut dyn FnMut(&Found),
-) -> Result<Verified, VlogError> {
-    let end = segment.sealed.as_ref().map(|summary| summary.end);
-    let mut scanner = SegmentScanner::open(vfs, &segment.path, end)?;
-    scanner.expect(&segment.identity)?;
-    if segment.kind == SegmentKind::Values {
-        return walk_values(&mut scanner, segment, each);
-    }
-    let mut tally = Tally::default();
-    let mut verified = verify_groups(&mut scanner, &segment.path, end, &mut |found| {
-        found.records.iter().for_each(|(offset, _, record)| tally.add(*offset, record));
-        each(found);
-    })?;
-    if let Some(summary) = segment.sealed.as_ref().filter(|summary| !summary.cut) {
-        let at = verified.end;
-        verified.bytes += scanner
-            .verify_footer(&tally, summary)?
-            .map_err(|why| VlogError::corruption(&segment.path, at, format!("footer: {why}")))?;
-    }
-    Ok(verified)
-}
-
-/// A segment of values has a footer only where values of other segments are in it. Its owner recorded how much of what
-/// it holds.
-fn walk_values(
-    scanner: &mut SegmentScanner,
-    segment: &SegmentInput,
-    each: &mut dyn FnMut(&Found),
-) -> Result<Verified, VlogError> {
-    let known = segment.sealed.clone().unwrap_or_default();
-    let (mut values, mut value_bytes, mut stranger) = (0, 0, None);
-    let mut verified = verify_groups(scanner, &segment.path, Some(known.end), &mut |found| {
-        for (offset, _, record) in &found.records {
-            match record {
-                Record::Values(records) => {
-                    values += records.len() as u64;
-                    value_bytes += records.iter().map(|record| u64::from(record.length)).sum::<u64>();
-                }
-                _ => stranger = stranger.or(Some(*offset)),
-            }
-        }
-        each(found);
-    })?;
-    let bad = |at, why: &str| Err(VlogError::corruption(&segment.path, at, why));
-    if let Some(offset) = stranger {
-        return bad(u64::from(offset), "a record of the log in a segment of values");
-    }
-    if (values, value_bytes) != (known.values, known.value_bytes) {
-        return bad(known.end, "it does not hold the values that the manifest says");
-    }
-    verified.bytes += scanner
-        .verify_remap()?
-        .map_err(|why| VlogError::corruption(&segment.path, known.end, format!("footer: {why}")))?;
-    Ok(verified)
-}
-
-fn verify_groups(
-    scanner: &mut SegmentScanner,
-    path: &Path,
-    end: Option<u64>,
-    each: &mut dyn FnMut(&Found),
-) -> Result<Verified, VlogError> {
-    let mut verified = Verified { bytes: u64::from(SEGMENT_HEADER_BYTES), ..Default::default() };
-    loop {
-        match scanner.next_group()? {
-            Ok(found) => {
-                verified.add(&found);
-                each(&found);
-            }
-            Err(ScanEnd::Complete { offset }) => {
-                verified.end = offset;
-                if end.is_some_and(|end| offset < end) {
-                    let why = "the file is shorter than the manifest says";
-                    return Err(VlogError::corruption(path, offset, why));
-                }
-                return Ok(verified);
-            }
-            Err(ScanEnd::Broken { offset, why }) => {
-                verified.end = offset;
-                verified.torn = Some(torn_or_damaged(scanner, path, offset, why, end)?);
-                return Ok(verified);
-            }
-        }
-    }
-}
-
-impl Verified {
-    fn add(&mut self, found: &Found) {
-        self.groups += 1;
-        self.bytes += u64::from(found.header.length);
-        self.records += found.records.len() as u64;
-        for (_, _, record) in &found.records {
-            self.records += match record {
-                Record::Entry(_, ops) => ops.len() as u64,
-                Record::Values(values) => values.len() as u64,
-                Record::Vote(_) | Record::Truncate(_) | Record::Footer => 0,
-            };
-        }
-    }
-}
-
-/// A broken group is a torn tail only where nothing says that it was durable; else it is damage.
-pub(crate) fn torn_or_damaged(
-    scanner: &mut SegmentScanner,
-    path: &Path,
-    offset: u64,
-    why: String,
-    end: Option<u64>,
-) -> Result<String, VlogError> {
-    let named = scanner.durable_end_named_behind(offset)?.filter(|durable| *durable > offset);
-    if let Some(durable) = named.or(end).filter(|_| !planted::is("log cut at any bad checksum")) {
-        let why = format!("{why}; it was durable up to {durable}, so this is damage and no torn tail");
-        return Err(VlogError::corruption(path, offset, why));
-    }
-    Ok(why)
 }

@@ -13,7 +13,8 @@ use crate::footer::SegmentSummary;
 use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
 use crate::header::LogEnd;
 use crate::index::{LogIndex, Place};
-use crate::log::{Callback, VlogOptions};
+use crate::options::{Callback, VlogOptions};
+use crate::pool::FilePool;
 use crate::read::SegmentFile;
 use crate::record::entry_bytes;
 use crate::recover::SegmentKind;
@@ -119,6 +120,7 @@ pub(crate) struct Shared {
     pub options: VlogOptions,
     pub inner: Mutex<Inner>,
     pub files: SegmentFiles,
+    pub pool: Arc<FilePool>,
     pub ledger_number: AtomicU64,
 }
 

@@ -1,34 +1,22 @@
 //! The one writer: drains what waits into groups, each with one write and one sync.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_vfs::{AlignedBuf, Clock, File, IoMode, Step, Vfs, Worker, planted};
+use kv_vfs::{AlignedBuf, Clock, Step, Vfs, Worker, planted};
 
 use crate::error::VlogError;
 use crate::footer::{self, SegmentSummary};
-use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, round_up};
+use crate::format::GROUP_HEADER_BYTES;
 use crate::group::GroupHeader;
-use crate::header::{LogEnd, SegmentHeader, SegmentIdentity};
+use crate::header::LogEnd;
 use crate::ledger::{Ledger, OpenedSegment, SealedSegment};
-use crate::read::SegmentFile;
 use crate::record;
+use crate::segment::Active;
 use crate::state::{Closing, Draft, Pending, Sealing, Shared, Work};
 
 /// Buffers larger than this are given back after use.
 const BUFFER_KEPT_BYTES: usize = 8 << 20;
-
-/// The segment that is being written.
-struct Active {
-    identity: SegmentIdentity,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    reader: Arc<SegmentFile>,
-    end: u64,
-    previous_crc: u32,
-    number: u32,
-}
 
 /// See the module.
 pub(crate) struct Writer {
@@ -76,7 +64,7 @@ impl Writer {
         sealed: Option<SealedSegment>,
         durable: (u64, u64),
     ) -> Result<Self, VlogError> {
-        let active = create_segment(&shared, &*vfs, &*ledger, segment, &shared.end())?;
+        let active = Active::create(&shared, &*vfs, &*ledger, segment, &shared.end())?;
         let writer = Self {
             shared,
             vfs,
@@ -234,7 +222,7 @@ impl Writer {
         let vote = before.vote.filter(|_| !planted::is("vote not carried into the next segment"));
         let end = LogEnd { vote, last: before.last, ..self.shared.end() };
         let sealed = self.write_footer(before)?;
-        self.active = create_segment(&self.shared, &*self.vfs, &*self.ledger, segment, &end)?;
+        self.active = Active::create(&self.shared, &*self.vfs, &*self.ledger, segment, &end)?;
         self.install(Some(sealed))
     }
 
@@ -273,40 +261,6 @@ impl Writer {
         self.shared.note_ledger(number);
         Ok(())
     }
-}
-
-fn create_segment(
-    shared: &Shared,
-    vfs: &dyn Vfs,
-    ledger: &dyn Ledger,
-    segment: u64,
-    end: &LogEnd,
-) -> Result<Active, VlogError> {
-    let next = ledger.next_file();
-    let identity = SegmentIdentity {
-        cluster_id: shared.options.cluster_id,
-        incarnation: shared.options.incarnation,
-        group_id: shared.options.group_id,
-        segment,
-        file: next.file,
-        generation: 0,
-        epoch: shared.options.epoch,
-    };
-    let (block, crc) = SegmentHeader::encode(&identity, end);
-    let file = vfs.create(&next.path, IoMode::Direct)?;
-    file.preallocate(next.bytes)?;
-    let mut first = AlignedBuf::new();
-    first.extend_from_slice(&block);
-    file.write_at(first.as_slice(), 0)?;
-    planted::unless("segment header not synced", || file.sync_data())?;
-    // Without this the whole segment could be gone after a power loss, acknowledged groups and all.
-    if let Some(dir) = next.path.parent() {
-        planted::unless("name of a segment not synced", || vfs.sync_dir(dir))?;
-    }
-    let start = u64::from(SEGMENT_HEADER_BYTES);
-    let reader = SegmentFile::open(vfs, next.path.clone(), identity, start)?;
-    shared.set_target(next.bytes.max(round_up(start + 1)));
-    Ok(Active { identity, path: next.path, file, reader, end: start, previous_crc: crc, number: 0 })
 }
 
 impl std::fmt::Debug for Writer {

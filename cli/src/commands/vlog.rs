@@ -58,16 +58,19 @@ fn list(segments: Vec<SegmentStatus>, context: &mut Context) -> Result<Exit, Fai
 }
 
 fn row(segment: &SegmentStatus) -> Vec<String> {
-    let SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index } = segment;
+    let SegmentStatus { segment, file, bytes, live_bytes, free, sealed, moved, first_index, last_index } =
+        segment;
     let live_percent = u128::from(*live_bytes) * 100 / u128::from(*bytes).max(1);
     let index = |index: &Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
-    let mut cells = [segment, file, bytes, live_bytes].map(u64::to_string).to_vec();
+    let mut cells = vec![if *free { "-".to_owned() } else { segment.to_string() }];
+    cells.extend([file, bytes, live_bytes].map(u64::to_string));
     // Of one whose values were moved, the file is accounted for with its owner.
     cells.push(if *moved { "-".to_owned() } else { live_percent.to_string() });
-    let state = match (sealed, moved) {
-        (_, true) => "moved",
-        (true, _) => "sealed",
-        (false, _) => "active",
+    let state = match (free, sealed, moved) {
+        (true, ..) => "free",
+        (_, _, true) => "moved",
+        (_, true, _) => "sealed",
+        _ => "active",
     };
     cells.push(state.to_owned());
     cells.extend([index(first_index), index(last_index)]);
@@ -105,6 +108,7 @@ mod tests {
             file: 93,
             bytes: 8 << 20,
             live_bytes: 2 << 20,
+            free: false,
             sealed: true,
             moved: false,
             first_index: Some(5),
@@ -117,5 +121,8 @@ mod tests {
         assert_eq!(row(&segment)[5], "active");
         segment.moved = true;
         assert_eq!(row(&segment)[4..6], ["-", "moved"]);
+        segment = SegmentStatus { segment: 0, live_bytes: 0, free: true, moved: false, ..segment };
+        segment.bytes = 4096;
+        assert_eq!(row(&segment)[..6], ["-", "93", "4096", "0", "0", "free"]);
     }
 }

@@ -37,10 +37,12 @@ pub fn run(segment: u64, dir: &Path, limit: Option<u64>, context: &mut Context) 
     let mut listing = Listing::begin(&input, scanner.header(), &mut context.out)?;
     let ended = walk(&mut scanner, limit, |found, left| listing.group(&found, left, &mut context.out))?;
     let damage = match &ended {
-        Some(ScanEnd::Broken { offset, why }) => {
+        Some(ScanEnd::Broken { offset, why, is_stale }) => {
             let named = scanner.durable_end_named_behind(*offset).map_err(failure)?;
             let durable = end.or(named).is_some_and(|durable| durable > *offset);
-            Some((durable, format!("{}, offset {offset}: {why}", names::segment_name(known.file))))
+            // Else it is what the file held before.
+            (durable || !is_stale)
+                .then(|| (durable, format!("{}, offset {offset}: {why}", names::segment_name(known.file))))
         }
         _ => None,
     };

@@ -24,9 +24,9 @@ pub fn segments(dir: &Path) -> Result<Vec<SegmentStatus>, Failure> {
 }
 
 fn status(line: SegmentLine) -> SegmentStatus {
-    let SegmentLine { segment, file, bytes, live_bytes, sealed, moved, indexes } = line;
+    let SegmentLine { segment, file, bytes, live_bytes, free, sealed, moved, indexes } = line;
     let (first_index, last_index) = indexes.unzip();
-    SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index }
+    SegmentStatus { segment, file, bytes, live_bytes, free, sealed, moved, first_index, last_index }
 }
 
 /// Reads and checks all segments; damage goes into the report.

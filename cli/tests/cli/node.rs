@@ -235,7 +235,17 @@ impl Admin for Services {
         let (first_index, last_index) = (Some(1), None);
         let (bytes, live_bytes, sealed, moved) = (1000, 250, true, false);
         let (segment, file) = (17, 93);
-        Ok(vec![SegmentStatus { segment, file, bytes, live_bytes, sealed, moved, first_index, last_index }])
+        Ok(vec![SegmentStatus {
+            segment,
+            file,
+            bytes,
+            live_bytes,
+            free: false,
+            sealed,
+            moved,
+            first_index,
+            last_index,
+        }])
     }
 
     async fn verify(self, _: Context) -> Result<VerifyReport, KvError> {

@@ -21,6 +21,7 @@ mod pins;
 mod purge;
 mod readers;
 mod receive;
+mod recycle;
 mod refusals;
 mod scan;
 mod snapshot;

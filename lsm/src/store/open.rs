@@ -11,7 +11,7 @@ use kv_manifest::{
 };
 use kv_vfs::{Clock, Executor, Vfs};
 use kv_vlog::{
-    Entry, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
+    Entry, FilePool, OnFatal, RecoverInput, Recovered, Replay, SegmentIdentity, SegmentInput, SegmentKind,
     SegmentScanner, Vlog, VlogError, VlogOptions,
 };
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use super::core::Core;
 use super::flush::{self, Flusher};
 use super::gc::Collector;
 use super::readers::Readers;
+use super::recycle;
 use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
 use super::{Shared, Store};
@@ -92,7 +93,8 @@ pub(super) fn open(
     if let Some(torn) = &torn {
         tracing::info!("cut a write that was never acknowledged: {torn}");
     }
-    let log = start_log(environment, &core, &changes, &state, recovered)?;
+    let pool = recycle::open_pool(&core, &changes, &found)?;
+    let log = start_log(environment, &core, &changes, &state, pool, recovered)?;
     // What is in tables is committed; the log's own mark comes one group later and may have been lost.
     if let Some(flushed) = *core.flushed.lock() {
         log.set_committed(flushed.index + 1);
@@ -186,7 +188,7 @@ pub(crate) fn later_change_set(
     state: &State,
     orphan: &str,
 ) -> Result<Option<u64>, StoreError> {
-    let Some(FileName::Segment(_)) = names::parse(orphan) else { return Ok(None) };
+    let Some(FileName::Segment(file)) = names::parse(orphan) else { return Ok(None) };
     let mut scanner = match SegmentScanner::open(vfs, &dir.join(orphan), None) {
         Ok(scanner) => scanner,
         // A crash while it was made.
@@ -194,7 +196,8 @@ pub(crate) fn later_change_set(
         Err(error) => return Err(error.into()),
     };
     let (ours, found) = (&state.identity, scanner.header().identity);
-    if (found.cluster_id, found.incarnation) != (ours.cluster_id, ours.incarnation) {
+    // A recycled file has the header of what it held until the new one is written.
+    if (found.cluster_id, found.incarnation, found.file) != (ours.cluster_id, ours.incarnation, file) {
         return Ok(None);
     }
     let first = scanner.next_group()?.ok().map(|first| first.header.ledger_number);
@@ -262,6 +265,7 @@ fn start_log(
     core: &Core,
     changes: &Arc<Changes>,
     state: &State,
+    pool: Arc<FilePool>,
     recovered: Recovered,
 ) -> Result<Arc<Vlog>, StoreError> {
     let options = VlogOptions {
@@ -272,6 +276,7 @@ fn start_log(
         group_bytes_max: core.options.group_bytes_max,
         tail_cache_bytes: core.options.tail_cache_bytes,
         inline_below: core.options.separate_bytes_min,
+        pool: Some(pool),
         on_fatal: core.options.on_fatal.clone(),
         ..Default::default()
     };

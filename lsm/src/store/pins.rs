@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use kv_vfs::Vfs;
 use kv_vlog::Vlog;
 use parking_lot::Mutex;
 
@@ -79,12 +78,11 @@ struct Hung {
     after: OnceLock<(Vec<Retired>, Pin)>,
 }
 
-/// Places where values of segments are no more, as far as the data goes. Dropping it lets go of them and removes the
-/// file; the manifest has durably given them up before.
+/// Places where values of segments are no more, as far as the data goes. Dropping it lets go of them and recycles or
+/// removes the file; the manifest has durably given them up before.
 #[derive(Debug)]
 pub(crate) struct Retired {
     log: Arc<Vlog>,
-    vfs: Arc<dyn Vfs>,
     /// Segments and numbers of files.
     places: Vec<(u64, u64)>,
     /// The file; `None` where other segments have their values in it.
@@ -155,7 +153,7 @@ impl Retired {
         // Until it hangs on a pin.
         let by = |file: &GivenUp| HeldBy { bytes: file.bytes, pin: 0 };
         held.0.lock().extend(file.iter().map(|file| (file.number, by(file))));
-        Self { log: shared.log.clone(), vfs: shared.core.vfs.clone(), places, file, held }
+        Self { log: shared.log.clone(), places, file, held }
     }
 }
 
@@ -225,13 +223,10 @@ impl Retired {
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        self.places.iter().for_each(|(segment, file)| self.log.forget_place(*segment, *file));
-        let Some(file) = &self.file else { return };
-        if let Err(error) = self.vfs.remove(&file.path) {
-            // Nothing is lost: the next open finds an orphan and removes it.
-            tracing::warn!(%error, "could not remove a file of values that is no longer needed");
+        self.log.give_up(&self.places, self.file.as_ref().map(|file| &*file.path));
+        if let Some(file) = &self.file {
+            self.held.0.lock().remove(&file.number);
         }
-        self.held.0.lock().remove(&file.number);
     }
 }
 

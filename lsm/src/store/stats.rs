@@ -33,6 +33,8 @@ pub struct Stats {
     pub segment_bytes: u64,
     /// Bytes in them that tables point to.
     pub live_bytes: u64,
+    /// Bytes of files that held segments and wait to be written again.
+    pub recycled_bytes: u64,
     /// Bytes appended to the log and not yet durable.
     pub waiting_bytes: u64,
     /// Open snapshots of different moments.
@@ -75,7 +77,7 @@ impl Store {
             }
         }
         let frozen: usize = view.frozen.iter().map(|frozen| frozen.memtable.approximate_bytes()).sum();
-        let segments = self.segments()?;
+        let (free, segments): (Vec<_>, Vec<_>) = self.segments()?.into_iter().partition(|line| line.free);
         Ok(Stats {
             levels,
             memtable_bytes: (view.active.approximate_bytes() + frozen) as u64,
@@ -83,6 +85,7 @@ impl Store {
             segments: segments.len() as u64,
             segment_bytes: segments.iter().map(|segment| segment.bytes).sum(),
             live_bytes: segments.iter().map(|segment| segment.live_bytes).sum(),
+            recycled_bytes: free.iter().map(|file| file.bytes).sum(),
             waiting_bytes: log.waiting_bytes(),
             snapshots: core.open_snapshots().len() as u64,
             caches: core.caches.stats(),

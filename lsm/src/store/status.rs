@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kv_manifest::State;
-use kv_vfs::Vfs;
+use kv_manifest::names::{self, FileName};
+use kv_vfs::{DirEntry, Vfs};
 use kv_vlog::Verified;
 
 use super::open::segment_input;
@@ -23,6 +24,8 @@ pub struct SegmentLine {
     pub bytes: u64,
     /// Bytes that tables point to. What is not flushed yet is in none.
     pub live_bytes: u64,
+    /// Whether it is no segment, but a file that held one and is kept to be written again; its number is 0 then.
+    pub free: bool,
     /// Whether it is complete.
     pub sealed: bool,
     /// Whether its values are in the file of another segment; then the bytes are that segment's.
@@ -31,7 +34,7 @@ pub struct SegmentLine {
     pub indexes: Option<(u64, u64)>,
 }
 
-/// The segments that a manifest names.
+/// The segments that a manifest names, and the files that wait to be written again.
 pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Vec<SegmentLine>, StoreError> {
     let mut live: BTreeMap<u64, u64> = BTreeMap::new();
     for refs in state.tables.values().flat_map(|table| &table.refs) {
@@ -52,6 +55,7 @@ pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Ve
             file: segment.file,
             bytes,
             live_bytes: live.get(&segment.segment).copied().unwrap_or_default(),
+            free: false,
             sealed: sealed.is_some(),
             moved: segment.remapped,
             indexes: sealed
@@ -59,7 +63,24 @@ pub fn segment_lines(vfs: &Arc<dyn Vfs>, dir: &Path, state: &State) -> Result<Ve
                 .and_then(|info| info.first_index.zip(info.last_index)),
         })
     };
-    state.segments.values().map(line).collect()
+    let mut lines = state.segments.values().map(line).collect::<Result<Vec<_>, StoreError>>()?;
+    lines.extend(vfs.list(dir)?.iter().filter_map(free_line));
+    Ok(lines)
+}
+
+fn free_line(entry: &DirEntry) -> Option<SegmentLine> {
+    let Some(FileName::Free(file)) = names::parse(&entry.name) else { return None };
+    let (segment, bytes, live_bytes) = (0, entry.len, 0);
+    Some(SegmentLine {
+        segment,
+        file,
+        bytes,
+        live_bytes,
+        free: true,
+        sealed: false,
+        moved: false,
+        indexes: None,
+    })
 }
 
 /// Reads and checks every record of a segment, and its footer; a running node's open segment up to what is written.
@@ -80,10 +101,15 @@ impl Store {
         self.shared.changes.state()
     }
 
-    /// The segments.
+    /// The segments, and the files that wait to be written again.
     pub fn segments(&self) -> Result<Vec<SegmentLine>, StoreError> {
-        let Shared { core, changes, .. } = &*self.shared;
-        segment_lines(&core.vfs, &core.dir, &changes.state())
+        let Shared { core, changes, log, .. } = &*self.shared;
+        let mut lines = segment_lines(&core.vfs, &core.dir, &changes.state())?;
+        for line in lines.iter_mut().filter(|line| !line.free && !line.sealed) {
+            // The file may have held another segment before, and be longer.
+            line.bytes = log.written(line.segment).unwrap_or(line.bytes);
+        }
+        Ok(lines)
     }
 
     /// Reads and checks every record of one segment.

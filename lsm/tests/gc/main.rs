@@ -20,6 +20,7 @@ mod node;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod readers;
+mod recycle;
 #[path = "../snapshot/share.rs"]
 mod share;
 mod space;

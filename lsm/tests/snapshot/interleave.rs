@@ -47,7 +47,12 @@ impl Scene {
     /// The name of the table that is the `n`-th file from now on.
     fn table(&self, n: u64) -> String {
         let number = |name: &str| match names::parse(name) {
-            Some(names::FileName::Table(n) | names::FileName::Segment(n) | names::FileName::Manifest(n)) => n,
+            Some(
+                names::FileName::Table(n)
+                | names::FileName::Segment(n)
+                | names::FileName::Free(n)
+                | names::FileName::Manifest(n),
+            ) => n,
             _ => 0,
         };
         let last = self.vfs.list(dir()).unwrap().iter().map(|entry| number(&entry.name)).max();

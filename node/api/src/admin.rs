@@ -70,7 +70,7 @@ pub struct VerifyReport {
 /// One segment, as `kvadmin vlog list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentStatus {
-    /// Logical number.
+    /// Logical number; 0 for a file that holds none.
     pub segment: u64,
     /// Number of the file that holds it.
     pub file: u64,
@@ -78,6 +78,8 @@ pub struct SegmentStatus {
     pub bytes: u64,
     /// Bytes that tables point to.
     pub live_bytes: u64,
+    /// Whether it is no segment, but a file that held one and is kept to be written again.
+    pub free: bool,
     /// Whether it is sealed.
     pub sealed: bool,
     /// Whether its values are in the file of another segment, where value GC has moved them; then `bytes` is 0.

@@ -82,6 +82,9 @@ section! {
     segment_bytes_min: u64 = 8 * MIB, Kind::bytes(64 * KIB, 2 * GIB);
     /// Largest size of a segment file; one entry may exceed it.
     segment_bytes_max: u64 = 128 * MIB, Kind::bytes(64 * KIB, 2 * GIB);
+    /// Files of dead segments that are kept to be written again, which is quicker, or a 16th of what is stored, if that is
+    /// more. Given back when room is short. 0: none.
+    recycled_bytes_max: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Most bytes that one write and sync makes durable together; one entry may exceed it. A smaller one
     /// keeps heartbeats from waiting on slow disks.
     group_bytes_max: u64 = 4 * MIB, Kind::bytes(4 * KIB, 512 * MIB);

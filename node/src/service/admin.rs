@@ -29,6 +29,7 @@ impl Admin for AdminService {
             file: line.file,
             bytes: line.bytes,
             live_bytes: line.live_bytes,
+            free: line.free,
             sealed: line.sealed,
             moved: line.moved,
             first_index: line.indexes.map(|indexes| indexes.0),

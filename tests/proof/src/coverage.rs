@@ -62,6 +62,7 @@ fn kind_of_file(op: &Op) -> &'static str {
     match name.and_then(names::parse) {
         Some(FileName::Manifest(_)) => "manifest",
         Some(FileName::Segment(_)) => "segment",
+        Some(FileName::Free(_)) => "free file",
         Some(FileName::Table(_)) => "table",
         Some(FileName::Current) => "CURRENT",
         Some(FileName::Temporary) => "temporary",

@@ -141,6 +141,22 @@ impl MemVfs {
         room.set_limit(room.used().saturating_add(available));
     }
 
+    /// From now on files are opened without direct I/O, as on a file system that has none.
+    pub fn refuse_direct(&self) {
+        self.shared.disk.lock().refuses_direct = true;
+    }
+
+    /// As after a sync of the file that has failed: what was not synced is read as before, but taken for clean. No later
+    /// sync writes it, and a loss of power takes it.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`.
+    pub fn lose_unsynced(&self, path: &Path) -> io::Result<()> {
+        self.with_disk("lose", path, |disk| {
+            disk.find_file(path).map(|file| file.state.lock().unsynced.clear())
+        })
+    }
+
     /// Damages one byte of a file, as it is now and as it is synced, by `xor`.
     ///
     /// # Errors
@@ -212,6 +228,7 @@ impl MemVfs {
     }
 
     fn handle(&self, path: &Path, file: Arc<FileNode>, mode: IoMode, writable: bool) -> Arc<dyn File> {
+        let mode = if self.shared.disk.lock().refuses_direct { IoMode::Buffered } else { mode };
         Arc::new(MemFile { shared: self.shared.clone(), file, path: path.into(), mode, writable })
     }
 

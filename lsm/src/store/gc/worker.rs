@@ -77,6 +77,7 @@ impl Collector {
             purge::purge_to_keep(&shared, keep_bytes)?;
         }
         purge::drop_segments(&shared)?;
+        shared.bound_pool()?;
         if !gc.automatic {
             return Ok(Step::After(gc.interval));
         }

@@ -52,6 +52,8 @@ impl Fixture {
             store.close().unwrap();
         }
         let store = fixture.open(&fixture.disk).unwrap();
+        let is_recycled = store.state().segments.values().any(|segment| segment.generation > 0);
+        assert!(is_recycled, "no segment is in a file that held another one");
         fixture.contents = contents(&store).unwrap();
         let first = store.log().state().purged.map_or(0, |at| at.index + 1);
         fixture.entries = store.log().entries(first..u64::MAX, u64::MAX, true).unwrap();
@@ -141,6 +143,7 @@ pub(super) fn kind_of(path: &Path) -> &'static str {
     match path.file_name().and_then(|name| name.to_str()).and_then(names::parse) {
         Some(FileName::Manifest(_)) => "manifest",
         Some(FileName::Segment(_)) => "segment",
+        Some(FileName::Free(_)) => "free file",
         Some(FileName::Table(_)) => "table",
         Some(FileName::Current) => "CURRENT",
         _ => "other",

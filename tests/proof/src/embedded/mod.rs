@@ -36,6 +36,8 @@ impl Subject for Embedded {
     const REQUIRED: &'static [&'static str] = &[
         "a write under way",
         "Create segment by vlog-writer",
+        "Rename segment by vlog-writer",
+        "Rename segment while recovering",
         "Sync segment by vlog-writer",
         "Sync table by flusher",
         "Sync table by compactor",

@@ -57,12 +57,14 @@ impl Subject for Node {
         "an installation under way",
         "in install",
         "Remove segment by the caller",
+        "Rename free file by the caller",
         "Create table by the caller",
         "in rewrite",
         "in stop",
         // The first segment, a roll, a group, a footer.
         "Create segment by the caller",
         "Create segment by vlog-writer",
+        "Rename segment by vlog-writer",
         "Preallocate segment by vlog-writer",
         "Write segment by vlog-writer",
         "Sync segment by vlog-writer",
@@ -86,6 +88,7 @@ impl Subject for Node {
         "uncommitted entries",
         "Create table while recovering",
         "Remove table while recovering",
+        "Rename segment while recovering",
         "Remove segment while recovering",
     ];
     type Known = Model;

@@ -90,6 +90,29 @@ pub fn a_restart_after_a_failed_sync_reads_what_never_reached_the_disk() {
     lose(&left, &dir().join(&reading.file), lost.offset, lost.length);
     let third = Run::open(&left).unwrap_or_else(|error| panic!("does not open: {error}"));
     assert!(third.contents() == expected, "what the second process acknowledged is gone");
+    the_same_of_the_log();
+}
+
+/// Without direct I/O the log is read from the page cache, too.
+fn the_same_of_the_log() {
+    let disk = MemVfs::new();
+    disk.refuse_direct();
+    let vfs = FaultVfs::new(shared(&disk));
+    let first = Run::through(&disk, &(Arc::new(vfs.clone()) as _)).unwrap();
+    first.write(1, [put("a", 2_000)]);
+    let (op, path_contains) = (OpKind::Sync, ".seg".into());
+    vfs.fail(Rule { op, path_contains, nth: 1, times: Times::Once, error: Fault::Eio });
+    first.append(1, put("b", 2_000), Box::new(|result| drop(result.unwrap_err()))).unwrap();
+    first.store.log().wait_durable().unwrap_err();
+    let open = disk.files().into_iter().rfind(|path| path.extension().is_some_and(|is| is == "seg"));
+    disk.lose_unsynced(&open.unwrap()).unwrap();
+    let cached = disk.kill_clone();
+    let second = Run::reopen(&cached);
+    assert_eq!(second.terms(), [1, 1], "the page cache holds the entry");
+    second.write(2, [put("c", 2_000)]);
+    let third = Run::open(&cached.crash_clone(&Survival::Synced));
+    let third = third.unwrap_or_else(|error| panic!("does not open: {error}"));
+    assert_eq!(third.terms(), [1, 1, 2], "what the second process has read is gone");
 }
 
 /// Zeroes a part of a file, as far as it is there.

@@ -49,7 +49,7 @@ scenarios! {
     9 no_room_in_the_middle_of_a_change_set_and_a_retry ["change-set behind a half-written one"]
     10 a_failed_sync_is_retried ["failed sync retried", "failed write acknowledged"]
     11 a_restart_after_a_failed_sync_reads_what_never_reached_the_disk
-        ["manifest appended to behind a torn end"]
+        ["manifest appended to behind a torn end", "recovered end of the log read from the page cache"]
     12 a_vote_is_answered_before_it_is_durable
         ["vote acknowledged before it is durable", "callbacks before the sync", "group not synced"]
     13 an_append_is_acknowledged_before_its_sync ["callbacks before the sync", "group not synced"]

@@ -36,12 +36,14 @@ pub(super) struct Disk {
     pub(super) watch: Option<Watch>,
     /// Who holds which lock file.
     pub(super) locks: BTreeMap<PathBuf, String>,
+    /// Whether there is no direct I/O.
+    pub(super) refuses_direct: bool,
 }
 
 impl Disk {
     pub(super) fn new(root: Arc<DirNode>, next_id: u64) -> Self {
         let (log, locks) = (VecDeque::new(), BTreeMap::new());
-        Self { root, next_id, done: 0, off_after: None, log, watch: None, locks }
+        Self { root, next_id, done: 0, off_after: None, log, watch: None, locks, refuses_direct: false }
     }
 
     pub(super) fn is_off(&self) -> bool {

@@ -54,7 +54,8 @@ pub(super) fn fork_of(disk: &Disk, room: &Arc<Room>) -> MemVfs {
 fn made_of(disk: &Disk, room: &Room, root: impl FnOnce(&Arc<Room>) -> Arc<DirNode>) -> MemVfs {
     let room = Arc::new(Room::new(room.limit()));
     let root = root(&room);
-    MemVfs { shared: Arc::new(Shared { disk: Mutex::new(Disk::new(root, disk.next_id)), room }) }
+    let disk = Disk { refuses_direct: disk.refuses_direct, ..Disk::new(root, disk.next_id) };
+    MemVfs { shared: Arc::new(Shared { disk: Mutex::new(disk), room }) }
 }
 
 /// Called before each mutating operation.

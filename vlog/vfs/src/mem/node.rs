@@ -50,7 +50,7 @@ pub(super) struct FileNode {
 pub(super) struct FileState {
     pub(super) now: Content,
     pub(super) synced: Content,
-    /// Invariant: these, applied to `synced`, make `now`.
+    /// Invariant: these, applied to `synced`, make `now`, unless some were lost on purpose.
     pub(super) unsynced: Vec<FileChange>,
     /// Names it has now.
     pub(super) links: u64,

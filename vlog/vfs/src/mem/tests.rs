@@ -419,3 +419,29 @@ fn names_survive_in_any_order_where_that_is_asked_for() {
     let outcomes: BTreeSet<_> = (0..40).map(after).collect();
     assert_eq!(outcomes.len(), 4, "{outcomes:?}");
 }
+
+#[test]
+fn what_a_failed_sync_lost_is_read_until_the_power_goes() {
+    let disk = disk();
+    let file = put(&disk, "/d/a", &[1; 9000]);
+    file.sync_data().unwrap();
+    disk.sync_dir(path("/d")).unwrap();
+    file.write_at(&[2; 512], 100).unwrap();
+    disk.lose_unsynced(path("/d/a")).unwrap();
+    file.write_at(&[3; 512], 5000).unwrap();
+    let killed = disk.kill_clone();
+    assert_eq!(killed.read_file(path("/d/a")).unwrap()[100..612], [2; 512]);
+    killed.open(path("/d/a"), IoMode::Buffered).unwrap().sync_data().unwrap();
+    let left = data_after(&killed, "/d/a", Survival::Synced);
+    assert_eq!((&left[..4096], &left[5000..5512]), (&[1; 4096][..], &[3; 512][..]));
+}
+
+#[test]
+fn without_direct_io_files_say_so() {
+    let disk = disk();
+    disk.refuse_direct();
+    let disk = disk.kill_clone();
+    let file = disk.create(path("/d/a"), IoMode::Direct).unwrap();
+    file.write_at(b"not aligned", 3).unwrap();
+    assert!(!file.is_direct());
+}

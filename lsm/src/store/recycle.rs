@@ -1,0 +1,51 @@
+//! Files of dead segments, kept to be written again: how many bytes of them.
+
+use std::sync::Arc;
+
+use kv_manifest::{CrossCheck, names};
+use kv_vlog::{FilePool, FreeFile};
+
+use super::changes::Changes;
+use super::{Core, Shared};
+use crate::error::StoreError;
+use crate::gc::{Bounds, Priority, priority};
+
+/// The pool of a directory, with what an earlier process left in it.
+///
+/// Its files may be written at once: each was given its name after the change-set that gave it up was durable.
+pub(super) fn open_pool(
+    core: &Core,
+    changes: &Changes,
+    found: &CrossCheck,
+) -> Result<Arc<FilePool>, StoreError> {
+    let pool = FilePool::new(core.vfs.clone());
+    pool.set_bytes_max(bytes_max(core, changes)?);
+    let file =
+        |&(number, bytes): &(u64, u64)| FreeFile { path: core.dir.join(names::free_name(number)), bytes };
+    pool.adopt(found.free.iter().map(file));
+    Ok(pool)
+}
+
+impl Shared {
+    /// Has the pool keep what it may now.
+    pub(super) fn bound_pool(&self) -> Result<(), StoreError> {
+        self.log.pool().set_bytes_max(bytes_max(&self.core, &self.changes)?);
+        Ok(())
+    }
+}
+
+/// What is idle must not stand in the way of what is not: nothing is kept where value GC takes room for short, or where a
+/// server is about to refuse writes for want of it.
+fn bytes_max(core: &Core, changes: &Changes) -> Result<u64, StoreError> {
+    let (options, space) = (&core.options, core.vfs.space(&core.dir)?);
+    let segment_bytes_max = *options.segment_bytes.end();
+    let bounds = Bounds {
+        available_bytes: space.available,
+        total_bytes: space.total,
+        output_bytes_max: segment_bytes_max,
+        group_bytes_max: u64::from(options.group_bytes_max),
+    };
+    let is_short = priority(&options.gc, &bounds) == Priority::Emergency
+        || space.available < 4 * segment_bytes_max + options.gc.reserve_bytes;
+    Ok(if is_short { 0 } else { options.recycled_bytes_for(changes.live_bytes()) })
+}
