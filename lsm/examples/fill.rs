@@ -1,7 +1,8 @@
-//! Fills a database and says what that cost: `cargo run --release -p kv-lsm --example fill -- KEYS [VALUE_BYTES]
-//! [MEMTABLE_MIB]`.
+//! Fills a database, opens it again and reads keys with nothing in its cache, and says what that cost:
+//! `cargo run --release -p kv-lsm --example fill -- KEYS [VALUE_BYTES] [MEMTABLE_MIB]`.
 #![expect(clippy::print_stdout, reason = "a program that prints figures")]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kv_lsm::{Db, Durability, Options, ScanRange, WriteBatch};
@@ -11,11 +12,34 @@ fn key(number: u64) -> String {
     format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// What this process has written to files, where the system says so.
+/// Keys that are read with a cold cache.
+const GETS: u64 = 100_000;
+
+/// A number that the system knows of this process.
 #[expect(clippy::disallowed_methods, reason = "no data directory")]
-fn written_bytes() -> Option<u64> {
-    let io = std::fs::read_to_string("/proc/self/io").ok()?;
-    io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())
+fn of_process(file: &str, field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next()?.parse().ok())
+}
+
+fn resident() -> String {
+    let mib = |field| of_process("status", field).unwrap_or_default() >> 10;
+    format!("resident {} MiB, {} at most", mib("VmRSS:"), mib("VmHWM:"))
+}
+
+/// Reads keys in no order from a database that was just opened.
+fn get_cold(dir: &Path, keys: u64, options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let db = Db::open(dir, options)?;
+    let began = Instant::now();
+    for number in 0..GETS {
+        let number = number.wrapping_mul(0xd134_2543_de82_ef95) % keys;
+        assert!(db.get(key(number).as_bytes())?.is_some());
+    }
+    let rate = GETS as f64 / began.elapsed().as_secs_f64();
+    let caches = db.stats()?.caches;
+    let reads = caches.data_blocks_read as f64 / GETS as f64;
+    println!("{rate:.0} gets/s, {reads:.3} data blocks read a get, {}", resident());
+    Ok(db.close()?)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,8 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The shape of a store that is larger by as much as the memtable is smaller.
     let base_bytes = 4 * memtable_bytes_max;
     let table_bytes = memtable_bytes_max;
-    let db =
-        Db::open(dir.path(), Options { memtable_bytes_max, base_bytes, table_bytes, ..Options::default() })?;
+    let options = Options { memtable_bytes_max, base_bytes, table_bytes, ..Options::default() };
+    let db = Db::open(dir.path(), options.clone())?;
     let (mut longest, mut over) = (Duration::ZERO, [0u64; 4]);
     let began = Instant::now();
     for number in 0..keys {
@@ -49,12 +73,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tables = db.store().tables();
     let at = |level| tables.iter().filter(|table| table.level == level).count();
     let user_bytes = keys * (16 + value_bytes);
-    println!("{:.0} writes/s, longest {longest:.1?}", keys as f64 / filled.as_secs_f64());
+    println!("{:.0} writes/s, longest {longest:.1?}, {}", keys as f64 / filled.as_secs_f64(), resident());
     println!("writes over 1, 10, 50, 200 ms: {over:?}");
     println!("{:?}", db.store().compaction_stats());
     println!("{:?}", db.store().stall_stats());
     println!("tables by level: {:?}", (0..7).map(at).collect::<Vec<_>>());
-    if let Some(written) = written_bytes() {
+    if let Some(written) = of_process("io", "wchar:") {
         let log = user_bytes + keys * 60;
         println!(
             "{} MB written, {:.2} times keys and values",
@@ -70,5 +94,5 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count = db.scan(ScanRange::default())?.count();
     println!("{count} keys listed in {:.1?}", listed.elapsed());
     db.close()?;
-    Ok(())
+    get_cold(dir.path(), keys, options)
 }

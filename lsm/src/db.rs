@@ -24,7 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use batch::{Durability, WriteBatch};
 use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
-use kv_vlog::{Callback, Entry, Payload, Position};
+use kv_vlog::{Appended, Op};
 use parking_lot::Mutex;
 
 use crate::error::StoreError;
@@ -38,7 +38,7 @@ const TERM: u64 = 1;
 
 /// A write that waits for its turn to be applied.
 struct Waiting {
-    entry: Entry,
+    entry: Appended,
     result: Arc<Mutex<Option<Result<Applied, StoreError>>>>,
 }
 
@@ -48,7 +48,7 @@ pub struct Db {
     executor: Arc<dyn Executor>,
     /// Writes in log order, not yet applied.
     waiting: Mutex<VecDeque<Waiting>>,
-    /// One thread applies at a time, in order.
+    /// One thread applies at a time, in order. Taken before `waiting`.
     applying: Mutex<()>,
     _lock: Box<dyn DirLock>,
 }
@@ -103,39 +103,54 @@ impl Db {
         let ops = batch.into_ops(self.store.options())?;
         // Before anything is appended: what is refused must not be found in the log by the next open.
         self.store.check()?;
+        self.store.log().wait_room(self.store.options().waiting_bytes_max)?;
+        match durability {
+            Durability::Sync => self.write_durably(ops),
+            Durability::Batched => self.write_batched(ops),
+        }
+    }
+
+    fn write_durably(&self, ops: Vec<Op>) -> Result<Applied, StoreError> {
         let log = self.store.log();
-        log.wait_room(self.store.options().waiting_bytes_max)?;
-        let result = Arc::new(Mutex::new(None));
-        let gate = (durability == Durability::Sync).then(|| Arc::new(Gate::default()));
-        let durable: Callback = match gate.clone() {
-            Some(gate) => Box::new(move |_| gate.open()),
-            None => Box::new(|_| {}),
-        };
+        let (gate, result) = (Arc::new(Gate::default()), Arc::new(Mutex::new(None)));
+        let opens = gate.clone();
         let index = {
             // Appending and queueing under one lock: entries are applied in log order.
             let mut waiting = self.waiting.lock();
-            let index = log.state().last.map_or(1, |last| last.index + 1);
-            let entry = Entry { at: Position { term: TERM, index }, payload: Payload::Ops(ops) };
-            log.append(vec![entry], durable)?;
-            let entry = log.entries(index..index + 1, 0, false)?.pop();
-            let entry = entry.ok_or_else(|| StoreError::Invalid("an appended entry is not there".into()))?;
+            let entry = log.append_next(TERM, ops, Some(Box::new(move |_| opens.open())))?;
+            let index = entry.at.index;
             waiting.push_back(Waiting { entry, result: result.clone() });
             index
         };
-        if let Some(gate) = gate {
-            self.executor.wait(&gate);
-            if log.durable_next() <= index {
-                log.wait_durable()?; // says why the write failed
-            }
+        self.executor.wait(&gate);
+        if log.durable_next() <= index {
+            log.wait_durable()?; // says why the write failed
         }
-        self.apply_until(index);
+        {
+            let _one = self.applying.lock();
+            self.apply_waiting(index);
+            log.set_committed(index + 1);
+        }
         let result = result.lock().take();
         result.unwrap_or_else(|| Err(StoreError::Invalid("a write was not applied".into())))
     }
 
-    /// Applies what waits, in order, up to and including `index`.
-    fn apply_until(&self, index: u64) {
+    fn write_batched(&self, ops: Vec<Op>) -> Result<Applied, StoreError> {
+        let log = self.store.log();
+        // From before it has its place until it is applied: nobody else can, so it need not be queued.
         let _one = self.applying.lock();
+        let entry = {
+            let _in_order = self.waiting.lock();
+            log.append_next(TERM, ops, None)?
+        };
+        self.apply_waiting(entry.at.index);
+        let applied = self.store.apply(&entry);
+        log.set_committed(entry.at.index + 1);
+        applied
+    }
+
+    /// Applies what waits, in order, up to and including `index`. The caller is the one who applies.
+    fn apply_waiting(&self, index: u64) {
         loop {
             let next = {
                 let mut waiting = self.waiting.lock();
@@ -145,7 +160,6 @@ impl Db {
             let Some(next) = next else { break };
             *next.result.lock() = Some(self.store.apply(&next.entry));
         }
-        self.store.log().set_committed(index + 1);
     }
 
     /// The newest value of a key.

@@ -1,19 +1,25 @@
 //! Versions in memory, in order, until they are flushed to a table.
 
-use std::collections::BTreeMap;
+mod version;
+
+use std::collections::btree_map::Range;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicU64, AtomicUsize};
 
-use bytes::Bytes;
-use parking_lot::RwLock;
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
 
 use crate::cursor::{Cursor, TwoWayCursor};
-use crate::key::{AsVersion, InternalKey, Seq, Slot};
+use crate::key::{Seq, Slot};
 use crate::table::TableError;
+use version::{Key, SHORT_KEY_BYTES, Tree, Version, before, from};
 
-/// What the tree and the allocator add to an entry, in bytes: nodes that are not full, counters, rounding.
-const ENTRY_OVERHEAD: usize = 64;
+/// Values of a few entries are copied into one piece of memory of this many bytes, so that an entry costs no
+/// allocation. Who holds one of them holds the piece: no more than a reader of a table's block does.
+const PIECE_BYTES: usize = 4 << 10;
+/// Longer ones have memory of their own.
+const SHARED_BYTES_MAX: usize = PIECE_BYTES / 4;
 /// Versions that a cursor fetches at once, at most.
 const BATCH_MAX: usize = 64;
 
@@ -22,7 +28,9 @@ const BATCH_MAX: usize = 64;
 pub struct Memtable {
     /// A tree, because it takes half the time of a skip list for each of insert, lookup and step: its entries lie
     /// side by side. Nobody holds the lock for longer than it takes to copy some entries.
-    map: RwLock<BTreeMap<InternalKey, Slot>>,
+    map: RwLock<Tree>,
+    /// Memory for what is inserted next.
+    copies: Mutex<Copies>,
     /// How many entries, known without the lock.
     entries: AtomicUsize,
     bytes: AtomicUsize,
@@ -30,10 +38,27 @@ pub struct Memtable {
     seq_max: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Copies(BytesMut);
+
+impl Copies {
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > SHARED_BYTES_MAX {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.0.capacity() < bytes.len() {
+            self.0 = BytesMut::with_capacity(PIECE_BYTES);
+        }
+        self.0.extend_from_slice(bytes);
+        self.0.split().freeze()
+    }
+}
+
 impl Default for Memtable {
     fn default() -> Self {
         Self {
             map: RwLock::default(),
+            copies: Mutex::default(),
             entries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             seq_min: AtomicU64::new(Seq::MAX),
@@ -46,43 +71,59 @@ impl Memtable {
     /// Adds a version, replacing the same one. Key and inline value are copied, so that they keep no
     /// network frame or block alive.
     pub fn insert(&self, key: &[u8], seq: Seq, slot: Slot) {
-        let slot = match slot {
-            Slot::Inline(value) => Slot::Inline(Bytes::copy_from_slice(&value)),
-            other => other,
-        };
-        let added = entry_bytes(key.len(), &slot);
-        let version = InternalKey { key: Bytes::copy_from_slice(key), seq };
-        let replaced = self.map.write().insert(version, slot);
+        match slot {
+            Slot::Inline(value) => self.insert_inline(key, seq, &value),
+            other => self.insert_copied(self.copy_key(key), seq, other),
+        }
+    }
+
+    /// As [`Memtable::insert`], of a version with its value.
+    pub fn insert_inline(&self, key: &[u8], seq: Seq, value: &[u8]) {
+        let key = self.copy_key(key);
+        let value = self.copies.lock().copy(value);
+        self.insert_copied(key, seq, Slot::Inline(value));
+    }
+
+    fn copy_key(&self, key: &[u8]) -> Key {
+        Key::short(key).unwrap_or_else(|| Key::Long(self.copies.lock().copy(key)))
+    }
+
+    fn insert_copied(&self, key: Key, seq: Seq, slot: Slot) {
+        let key_bytes = key.len();
+        let added = entry_bytes(key_bytes, &slot);
+        let replaced = self.map.write().insert(Version { key, seq }, slot);
         // After the map: who sees the number finds the version.
-        self.seq_min.fetch_min(seq, Ordering::Release);
-        self.seq_max.fetch_max(seq, Ordering::Release);
-        self.bytes.fetch_add(added, Ordering::Relaxed);
+        self.seq_min.fetch_min(seq, atomic::Ordering::Release);
+        self.seq_max.fetch_max(seq, atomic::Ordering::Release);
+        self.bytes.fetch_add(added, atomic::Ordering::Relaxed);
         match replaced {
-            Some(old) => drop(self.bytes.fetch_sub(entry_bytes(key.len(), &old), Ordering::Relaxed)),
-            None => drop(self.entries.fetch_add(1, Ordering::Release)),
+            Some(old) => {
+                self.bytes.fetch_sub(entry_bytes(key_bytes, &old), atomic::Ordering::Relaxed);
+            }
+            None => {
+                self.entries.fetch_add(1, atomic::Ordering::Release);
+            }
         }
     }
 
     /// The newest version of `key` that is not newer than `seq`.
     #[must_use]
     pub fn get(&self, key: &[u8], seq: Seq) -> Option<(Seq, Slot)> {
-        let from: &dyn AsVersion = &(key, seq);
         let map = self.map.read();
-        let (found, slot) =
-            map.range::<dyn AsVersion, _>((Bound::Included(from), Bound::Unbounded)).next()?;
-        (found.key == key).then(|| (found.seq, slot.clone()))
+        let (found, slot) = from(&map, key, seq).next()?;
+        (*found.key == *key).then(|| (found.seq, slot.clone()))
     }
 
     /// Memory taken, in bytes; estimated.
     #[must_use]
     pub fn approximate_bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.load(atomic::Ordering::Relaxed)
     }
 
     /// Versions in it.
     #[must_use]
     pub fn entries(&self) -> usize {
-        self.entries.load(Ordering::Acquire)
+        self.entries.load(atomic::Ordering::Acquire)
     }
 
     /// Whether it holds nothing.
@@ -94,13 +135,13 @@ impl Memtable {
     /// Lowest seq in it; `None` where it is empty.
     #[must_use]
     pub fn seq_min(&self) -> Option<Seq> {
-        (!self.is_empty()).then(|| self.seq_min.load(Ordering::Acquire))
+        (!self.is_empty()).then(|| self.seq_min.load(atomic::Ordering::Acquire))
     }
 
     /// Highest seq in it; `None` where it is empty.
     #[must_use]
     pub fn seq_max(&self) -> Option<Seq> {
-        (!self.is_empty()).then(|| self.seq_max.load(Ordering::Acquire))
+        (!self.is_empty()).then(|| self.seq_max.load(atomic::Ordering::Acquire))
     }
 
     /// Walks over the versions. What is inserted meanwhile may or may not be seen: readers ignore what is
@@ -116,7 +157,9 @@ fn entry_bytes(key_len: usize, slot: &Slot) -> usize {
         Slot::Inline(value) => value.len(),
         Slot::Tombstone | Slot::Pointer(_) => 0,
     };
-    size_of::<(InternalKey, Slot)>() + ENTRY_OVERHEAD + key_len + inline
+    let long_key = if key_len > SHORT_KEY_BYTES { key_len } else { 0 };
+    // Two thirds of a tree's nodes are in use, when keys come in no order.
+    size_of::<(Version, Slot)>() * 3 / 2 + long_key + inline
 }
 
 /// Walks over a [`Memtable`], which it keeps alive.
@@ -126,7 +169,7 @@ fn entry_bytes(key_len: usize, slot: &Slot) -> usize {
 pub struct MemtableCursor {
     memtable: Arc<Memtable>,
     /// What was fetched, in the order of the walk.
-    batch: Vec<(InternalKey, Slot)>,
+    batch: Vec<(Version, Slot)>,
     /// Where the cursor stands in the batch.
     at: usize,
     /// How many versions to fetch next.
@@ -136,18 +179,18 @@ pub struct MemtableCursor {
 }
 
 impl MemtableCursor {
-    fn fill(&mut self, from: Bound<&dyn AsVersion>) {
+    /// Fetches what comes next of these, which go forward.
+    fn fill(&mut self, found: impl FnOnce(&Tree) -> Range<'_, Version, Slot>) {
         self.begin(false);
         let map = self.memtable.map.read();
-        let found = map.range::<dyn AsVersion, _>((from, Bound::Unbounded));
-        self.batch.extend(found.take(self.fetch).map(|(key, slot)| (key.clone(), slot.clone())));
+        self.batch.extend(found(&map).take(self.fetch).map(|(key, slot)| (key.clone(), slot.clone())));
     }
 
-    fn fill_back(&mut self, from: Bound<&dyn AsVersion>) {
+    /// Fetches the last ones of these.
+    fn fill_back(&mut self, found: impl FnOnce(&Tree) -> Range<'_, Version, Slot>) {
         self.begin(true);
         let map = self.memtable.map.read();
-        let found = map.range::<dyn AsVersion, _>((Bound::Unbounded, from)).rev();
-        self.batch.extend(found.take(self.fetch).map(|(key, slot)| (key.clone(), slot.clone())));
+        self.batch.extend(found(&map).rev().take(self.fetch).map(|(key, slot)| (key.clone(), slot.clone())));
     }
 
     fn begin(&mut self, backward: bool) {
@@ -156,7 +199,7 @@ impl MemtableCursor {
         self.backward = backward;
     }
 
-    fn current(&self) -> Option<&(InternalKey, Slot)> {
+    fn current(&self) -> Option<&(Version, Slot)> {
         self.batch.get(self.at)
     }
 
@@ -170,22 +213,25 @@ impl MemtableCursor {
         } else {
             self.fetch = (self.fetch * 2).min(BATCH_MAX);
         }
-        let from = Bound::Excluded(&here as &dyn AsVersion);
-        if backward { self.fill_back(from) } else { self.fill(from) }
+        let here = Bound::Excluded(here);
+        if backward {
+            self.fill_back(|tree| tree.range((Bound::Unbounded, here)));
+        } else {
+            self.fill(|tree| tree.range((here, Bound::Unbounded)));
+        }
     }
 }
 
 impl Cursor for MemtableCursor {
     fn seek_first(&mut self) -> Result<(), TableError> {
         self.fetch = 1;
-        self.fill(Bound::Unbounded);
+        self.fill(|tree| tree.range::<Version, _>(..));
         Ok(())
     }
 
     fn seek(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
         self.fetch = 1;
-        let from: &dyn AsVersion = &(key, seq);
-        self.fill(Bound::Included(from));
+        self.fill(|tree| from(tree, key, seq));
         Ok(())
     }
 
@@ -214,14 +260,13 @@ impl Cursor for MemtableCursor {
 impl TwoWayCursor for MemtableCursor {
     fn seek_last(&mut self) -> Result<(), TableError> {
         self.fetch = 1;
-        self.fill_back(Bound::Unbounded);
+        self.fill_back(|tree| tree.range::<Version, _>(..));
         Ok(())
     }
 
     fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<(), TableError> {
         self.fetch = 1;
-        let from: &dyn AsVersion = &(key, seq);
-        self.fill_back(Bound::Excluded(from));
+        self.fill_back(|tree| before(tree, key, seq));
         Ok(())
     }
 
@@ -273,7 +318,7 @@ mod tests {
         let memtable = Memtable::default();
         few().into_iter().for_each(|(at, slot)| memtable.insert(&at.key, at.seq, slot));
         let (bytes, entries) = (memtable.approximate_bytes(), memtable.entries());
-        assert!(bytes > entries * size_of::<(InternalKey, Slot)>());
+        assert!(bytes > entries * size_of::<(Version, Slot)>());
         few().into_iter().for_each(|(at, slot)| memtable.insert(&at.key, at.seq, slot));
         assert_eq!((memtable.approximate_bytes(), memtable.entries()), (bytes, entries));
         memtable.insert(b"apple", 7, inline(b"redder"));
@@ -298,7 +343,7 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     let mut cursor = memtable.cursor();
-                    while !done.load(Ordering::Acquire) {
+                    while !done.load(atomic::Ordering::Acquire) {
                         let newest = memtable.seq_max().unwrap_or(0);
                         if newest > 0 {
                             assert!(memtable.get(&key(newest), newest).is_some());
@@ -311,7 +356,7 @@ mod tests {
                 });
             }
             (1..3000).for_each(|n| memtable.insert(&key(n), n, Slot::Tombstone));
-            done.store(true, Ordering::Release);
+            done.store(true, atomic::Ordering::Release);
         });
     }
 }

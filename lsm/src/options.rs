@@ -48,6 +48,9 @@ pub struct Options {
     pub tail_cache_bytes: usize,
     /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
     pub waiting_bytes_max: u64,
+    /// Time after which writes that are acknowledged before they are durable are given to the disk at the latest,
+    /// unless it is busy with earlier ones. Default 5 ms.
+    pub batch_delay: Duration,
     /// With nothing written for this long, the memtable is flushed and compaction brings what is shadowed
     /// below `garbage_percent`. Default 10 s.
     pub idle_after: Duration,
@@ -111,6 +114,7 @@ impl Default for Options {
             manifest_rewrite_bytes_min: MIB,
             tail_cache_bytes: 16 << 20,
             waiting_bytes_max: 16 * MIB,
+            batch_delay: Duration::from_millis(5),
             idle_after: Duration::from_secs(10),
             garbage_percent: 10,
             erase_within: None,

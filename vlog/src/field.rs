@@ -51,3 +51,29 @@ impl FieldsMut {
         self.0
     }
 }
+
+/// As [`FieldsMut`], of a length that is known: it takes no memory of its own.
+pub(crate) struct FixedFields<const N: usize> {
+    bytes: [u8; N],
+    end: usize,
+}
+
+impl<const N: usize> FixedFields<N> {
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; N], end: 0 }
+    }
+
+    pub(crate) fn at(&mut self, offset: usize, bytes: &[u8]) -> &mut Self {
+        assert_eq!(self.end, offset, "field out of its place");
+        self.end += bytes.len();
+        let place = self.bytes.get_mut(offset..self.end);
+        assert!(place.map(|place| place.copy_from_slice(bytes)).is_some(), "field beyond the end");
+        self
+    }
+
+    /// The structure, all fields of which are there.
+    pub(crate) fn finish(&self) -> [u8; N] {
+        assert_eq!(self.end, N, "fields are missing");
+        self.bytes
+    }
+}

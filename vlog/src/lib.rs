@@ -51,6 +51,8 @@ mod crash_tests;
 mod example;
 #[cfg(test)]
 mod floor_tests;
+#[cfg(test)]
+mod lazy_tests;
 #[cfg(all(test, feature = "planted-bugs"))]
 mod planted_tests;
 #[cfg(test)]
@@ -75,6 +77,7 @@ pub use recover::{RecoverInput, Recovered, Replay, SegmentInput, SegmentKind, le
 pub use relocate::{ValueFile, ValueHead, ValueReader, read_moves};
 pub use remap::{Moved, PageCache};
 pub use scan::{Found, Record, ScanEnd, SegmentScanner};
+pub use tail::Appended;
 pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};
 pub use values::ValueSegmentWriter;

@@ -22,8 +22,8 @@ use crate::read::SegmentFile;
 use crate::record::entry_bytes;
 use crate::recover::{Recovered, SegmentInput, SegmentKind};
 use crate::state::{Closing, Draft, Inner, Pending, Shared};
-use crate::tail::TailCache;
-use crate::types::{Entry, Position, Vote};
+use crate::tail::{Appended, TailCache};
+use crate::types::{Entry, Op, Payload, Position, Vote};
 use crate::values::ValueSegmentWriter;
 use crate::writer::Writer;
 
@@ -121,9 +121,38 @@ impl Vlog {
             inner.append(entry, self.shared.options.group_bytes_max);
         }
         inner.open.callbacks.push(callback);
+        inner.open.urgent = true;
         drop(inner);
         self.writer.wake();
         Ok(())
+    }
+
+    /// Appends operations as the entry that comes next, of this term; the first one is number 1. It can be
+    /// read on return, and is given as applying it wants it.
+    ///
+    /// With a callback it is written at once. Without, it is written with what comes later: within
+    /// [`VlogOptions::lazy`], or when somebody waits for any of it.
+    pub fn append_next(
+        &self,
+        term: u64,
+        ops: Vec<Op>,
+        callback: Option<Callback>,
+    ) -> Result<Appended, VlogError> {
+        let mut entry = Entry { at: Position { term, index: 0 }, payload: Payload::Ops(ops) };
+        check_size(&entry)?;
+        let mut inner = self.shared.inner.lock();
+        inner.check()?;
+        entry.at.index = inner.index.last().map_or(1, |last| last.index + 1);
+        let begins = inner.open.records.is_empty();
+        let cached = inner.append(entry, self.shared.options.group_bytes_max);
+        let wake = begins || callback.is_some() || !inner.queue.is_empty() || inner.open.is_large();
+        inner.open.urgent |= callback.is_some();
+        inner.open.callbacks.extend(callback);
+        drop(inner);
+        if wake {
+            self.writer.wake();
+        }
+        Ok(Appended::new(cached, self.shared.options.inline_below))
     }
 
     /// Records a vote; the callback comes when it is durable.
@@ -159,6 +188,7 @@ impl Vlog {
         inner.open.end_next = inner.index.next_index();
         inner.open.records.push(pending);
         inner.open.callbacks.push(callback);
+        inner.open.urgent = true;
         drop(inner);
         self.writer.wake();
         Ok(())
@@ -291,8 +321,10 @@ impl Vlog {
                 }
                 let gate = Arc::new(Gate::default());
                 inner.room.push(gate.clone());
+                inner.open.urgent = true;
                 gate
             };
+            self.writer.wake();
             self.executor.wait(&gate);
         }
     }
@@ -309,6 +341,7 @@ impl Vlog {
             let opened = gate.clone();
             // Whatever is being written ends before the open group does: groups go in order.
             inner.open.callbacks.push(Box::new(move |_| opened.open()));
+            inner.open.urgent = true;
         }
         self.writer.wake();
         self.executor.wait(&gate);

@@ -32,6 +32,9 @@ pub struct VlogOptions {
     pub inline_below: u64,
     /// Quiet time after which the last group is named by an empty one. Default 50 ms.
     pub idle: Duration,
+    /// Time after which entries that nobody waits for are written, where no group has become large or urgent
+    /// before. Default 5 ms.
+    pub lazy: Duration,
     /// Files to begin segments in, and where those of segments go that are given up. Default: each segment has
     /// a new file, and those given up are removed.
     pub pool: Option<Arc<FilePool>>,
@@ -50,6 +53,7 @@ impl Default for VlogOptions {
             tail_cache_bytes: 16 << 20,
             inline_below: 1 << 10,
             idle: Duration::from_millis(50),
+            lazy: Duration::from_millis(5),
             pool: None,
             on_fatal: Arc::new(|_| {}),
         }

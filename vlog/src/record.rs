@@ -6,11 +6,16 @@
 use bytes::Bytes;
 use kv_vfs::AlignedBuf;
 
-use crate::field::{Fields, FieldsMut};
+use crate::field::{Fields, FixedFields};
 use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES, RECORD_HEADER_BYTES, kind, op, payload};
 use crate::header::{decode_vote, encode_vote};
 use crate::types::{Entry, Expect, Op, OpValue, Payload, Position, ValueRecord, Vote, seq_of};
 use crate::value::StoredValue;
+
+const RECORD_HEAD: usize = RECORD_HEADER_BYTES as usize;
+const OP_HEAD: usize = OP_HEADER_BYTES as usize;
+
+type RecordHead = FixedFields<RECORD_HEAD>;
 
 /// Length of the entry's record.
 pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
@@ -40,44 +45,59 @@ pub(crate) fn put_entry(out: &mut AlignedBuf, entry: &Entry) -> u32 {
         Payload::Ops(_) => (payload::OPS, &[]),
         Payload::Membership(blob) => (payload::MEMBERSHIP, blob),
     };
-    let mut head = FieldsMut::default();
+    let mut head = RecordHead::new();
     head.at(0, &[kind::ENTRY, payload_kind]).at(2, &(ops.len() as u16).to_le_bytes());
     head.at(4, &(entry_bytes(entry) as u32).to_le_bytes()).at(8, &[0; 8]);
     head.at(16, &entry.at.term.to_le_bytes()).at(24, &entry.at.index.to_le_bytes());
-    let op_heads: Vec<Vec<u8>> = (0u16..).zip(ops).map(|(n, op)| op_header(op, entry.at.index, n)).collect();
-    let crc = record_crc(&head.0, op_heads.iter().map(|h| Fields(h).u32(0).unwrap_or_default()), blob);
-    out.extend_from_slice(&with_crc(head.0, crc));
+    let head = head.finish();
+    let (start, mut digest) = (out.len(), record_digest(&head));
+    out.extend_from_slice(&head);
+    for (number, op) in (0u16..).zip(ops) {
+        let crc = put_op(out, op, seq_of(entry.at.index, number));
+        digest.update(&crc.to_le_bytes());
+    }
+    digest.update(blob);
     out.extend_from_slice(blob);
-    for (head, op) in op_heads.iter().zip(ops) {
-        out.extend_from_slice(head);
-        out.extend_from_slice(op.key());
-        if let Op::Put { value: OpValue::Full(value), .. } = op {
-            out.extend_from_slice(&value.head);
-            out.extend_from_slice(&value.body);
+    let crc = digest.finalize();
+    // Known only now: it covers the operations' checksums, which are made while they are copied.
+    put_crc(out.as_mut_slice().get_mut(start..).unwrap_or_default(), crc);
+    crc
+}
+
+/// Appends an operation; returns the checksum of its header.
+fn put_op(out: &mut AlignedBuf, op: &Op, seq: u64) -> u32 {
+    match op {
+        Op::Put { key, value: OpValue::Full(value) } => put_value(out, key, seq, value),
+        op => {
+            let (header, crc) = op_header(op, seq);
+            out.extend_from_slice(&header);
+            out.extend_from_slice(op.key());
+            crc
         }
     }
-    crc
 }
 
 /// Appends one value record, as it stands in an entry; returns the checksum of its header.
 pub(crate) fn put_value(out: &mut AlignedBuf, key: &[u8], seq: u64, value: &StoredValue) -> u32 {
-    let header = value_header(key, seq, value);
+    let (header, crc) = value_header(key, seq, value);
     out.extend_from_slice(&header);
     out.extend_from_slice(key);
     out.extend_from_slice(&value.head);
     out.extend_from_slice(&value.body);
-    Fields(&header).u32(0).unwrap_or_default()
+    crc
 }
 
 /// The header of a record of values, whose value records have these header checksums and this length; and
 /// its own checksum.
-pub(crate) fn values_header(ops: &[u32], body_bytes: u32) -> (Vec<u8>, u32) {
-    let mut head = FieldsMut::default();
+pub(crate) fn values_header(ops: &[u32], body_bytes: u32) -> ([u8; RECORD_HEAD], u32) {
+    let mut head = RecordHead::new();
     let length = RECORD_HEADER_BYTES + body_bytes;
     head.at(0, &[kind::VALUES, 0]).at(2, &(ops.len() as u16).to_le_bytes());
     head.at(4, &length.to_le_bytes()).at(8, &[0; 24]);
-    let crc = record_crc(&head.0, ops.iter().copied(), &[]);
-    (with_crc(head.0, crc), crc)
+    let mut head = head.finish();
+    let crc = record_crc(&head, ops.iter().copied(), &[]);
+    put_crc(&mut head, crc);
+    (head, crc)
 }
 
 /// Appends a vote; returns its checksum.
@@ -94,21 +114,25 @@ pub(crate) fn put_truncate(out: &mut AlignedBuf, next: u64) -> u32 {
 }
 
 fn put_mark(out: &mut AlignedBuf, kind: u8, flags: u8, bytes: &[u8; 16]) -> u32 {
-    let mut head = FieldsMut::default();
+    let mut head = RecordHead::new();
     head.at(0, &[kind, flags, 0, 0]).at(4, &RECORD_HEADER_BYTES.to_le_bytes());
     head.at(8, &[0; 8]).at(16, bytes);
-    let crc = record_crc(&head.0, std::iter::empty(), &[]);
-    out.extend_from_slice(&with_crc(head.0, crc));
-    crc
+    put_head(out, head.finish(), &[])
 }
 
 /// Appends the footer's record; returns its checksum.
 pub(crate) fn put_footer(out: &mut AlignedBuf, body: &[u8]) -> u32 {
-    let mut head = FieldsMut::default();
+    let mut head = RecordHead::new();
     let length = RECORD_HEADER_BYTES + body.len() as u32;
     head.at(0, &[kind::FOOTER, 0, 0, 0]).at(4, &length.to_le_bytes()).at(8, &[0; 24]);
-    let crc = record_crc(&head.0, std::iter::empty(), body);
-    out.extend_from_slice(&with_crc(head.0, crc));
+    put_head(out, head.finish(), body)
+}
+
+/// Appends a record of this header and body; returns its checksum.
+fn put_head(out: &mut AlignedBuf, mut head: [u8; RECORD_HEAD], body: &[u8]) -> u32 {
+    let crc = record_crc(&head, std::iter::empty(), body);
+    put_crc(&mut head, crc);
+    out.extend_from_slice(&head);
     out.extend_from_slice(body);
     crc
 }
@@ -116,29 +140,31 @@ pub(crate) fn put_footer(out: &mut AlignedBuf, body: &[u8]) -> u32 {
 /// Checksum of a record: its header without the checksum field, the checksums of its operations' headers
 /// (which cover keys and, through the value checksums, values) and its blob.
 fn record_crc(head: &[u8], ops: impl Iterator<Item = u32>, blob: &[u8]) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    let f = Fields(head);
-    crc.update(f.slice(0, 8).unwrap_or_default());
-    crc.update(f.slice(12, RECORD_HEADER_BYTES as usize - 12).unwrap_or_default());
-    ops.for_each(|op| crc.update(&op.to_le_bytes()));
-    crc.update(blob);
-    crc.finalize()
+    let mut digest = record_digest(head);
+    ops.for_each(|op| digest.update(&op.to_le_bytes()));
+    digest.update(blob);
+    digest.finalize()
 }
 
-fn with_crc(mut head: Vec<u8>, crc: u32) -> Vec<u8> {
-    if let Some(place) = head.get_mut(8..12) {
+fn record_digest(head: &[u8]) -> crc32fast::Hasher {
+    let mut digest = crc32fast::Hasher::new();
+    let f = Fields(head);
+    digest.update(f.slice(0, 8).unwrap_or_default());
+    digest.update(f.slice(12, RECORD_HEADER_BYTES as usize - 12).unwrap_or_default());
+    digest
+}
+
+/// Puts the checksum into the record that begins there.
+fn put_crc(record: &mut [u8], crc: u32) {
+    if let Some(place) = record.get_mut(8..12) {
         place.copy_from_slice(&crc.to_le_bytes());
     }
-    head
 }
 
-fn op_header(op: &Op, index: u64, number: u16) -> Vec<u8> {
-    let seq = seq_of(index, number);
+/// Header of an operation without a value, and its checksum.
+fn op_header(op: &Op, seq: u64) -> ([u8; OP_HEAD], u32) {
     let (kind, value_bytes) = match op {
-        Op::Put { key, value: OpValue::Full(value) } => return value_header(key, seq, value),
-        Op::Put { value: OpValue::At { .. }, .. } => {
-            unreachable!("an entry that is appended carries its values")
-        }
+        Op::Put { .. } => unreachable!("an entry that is appended carries its values"),
         Op::Delete { .. } => (op::DELETE, 0),
         Op::Check { expect: Expect::Absent, .. } => (op::CHECK_ABSENT, 0),
         Op::Check { expect: Expect::Seq(seq), .. } => (op::CHECK_SEQ, *seq),
@@ -148,7 +174,7 @@ fn op_header(op: &Op, index: u64, number: u16) -> Vec<u8> {
     OpHeader { crc, kind, codec: 0, key_bytes, stored_bytes, value_bytes, seq, value_crc }.encode(op.key())
 }
 
-fn value_header(key: &[u8], seq: u64, value: &StoredValue) -> Vec<u8> {
+fn value_header(key: &[u8], seq: u64, value: &StoredValue) -> ([u8; OP_HEAD], u32) {
     let header = OpHeader {
         crc: 0,
         kind: op::PUT,
@@ -183,17 +209,16 @@ pub(crate) struct OpHeader {
 }
 
 impl OpHeader {
-    /// The header's bytes, with its checksum computed; `crc` of `self` is ignored.
-    fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut f = FieldsMut::default();
+    /// The header's bytes with its checksum, and that; `crc` of `self` is ignored.
+    fn encode(&self, key: &[u8]) -> ([u8; OP_HEAD], u32) {
+        let mut f = FixedFields::new();
         f.at(0, &[0; 4]).at(4, &[self.kind, self.codec, 0, 0]).at(8, &self.key_bytes.to_le_bytes());
         f.at(12, &self.stored_bytes.to_le_bytes()).at(16, &self.value_bytes.to_le_bytes());
         f.at(24, &self.seq.to_le_bytes()).at(32, &self.value_crc.to_le_bytes()).at(36, &[0; 4]);
-        let crc = op_crc(&f.0, key);
-        if let Some(place) = f.0.get_mut(0..4) {
-            place.copy_from_slice(&crc.to_le_bytes());
-        }
-        f.0
+        let mut bytes: [u8; OP_HEAD] = f.finish();
+        let crc = op_crc(&bytes, key);
+        bytes.split_at_mut(4).0.copy_from_slice(&crc.to_le_bytes());
+        (bytes, crc)
     }
 
     /// Reads the header and the key from the start of `bytes`.

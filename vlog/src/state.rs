@@ -21,6 +21,10 @@ use crate::recover::SegmentKind;
 use crate::tail::{Cached, TailCache};
 use crate::types::{Entry, Position, Vote};
 
+/// A group of this many bytes is written even if nobody waits for it: a sync of it takes little longer than the
+/// shortest one.
+const LARGE_BYTES: u32 = 512 << 10;
+
 /// What waits to be written as one group.
 pub(crate) struct Draft {
     pub segment: u64,
@@ -28,6 +32,8 @@ pub(crate) struct Draft {
     pub used: u32,
     pub records: Vec<Pending>,
     pub callbacks: Vec<Callback>,
+    /// Whether somebody waits for it.
+    pub urgent: bool,
     /// Index after the last entry in this or earlier groups, as far as no later truncation voids them.
     pub end_next: u64,
     /// Entries below this index are committed, as this group may say; known when it is taken.
@@ -50,6 +56,8 @@ pub(crate) struct Sealing {
 /// What the writer does next.
 pub(crate) enum Work {
     Write(Draft),
+    /// Something waits that nobody waits for.
+    Later,
     /// Nothing waits, and after a closing nothing will. The callbacks wait for no record of their own.
     Rest(Vec<Callback>, Option<Closing>),
 }
@@ -69,6 +77,7 @@ impl Draft {
             used: GROUP_HEADER_BYTES,
             records: Vec::new(),
             callbacks: Vec::new(),
+            urgent: false,
             end_next,
             committed: 0,
             before: None,
@@ -78,6 +87,11 @@ impl Draft {
 
     pub(crate) fn end(&self) -> u64 {
         self.offset + round_up(u64::from(self.used))
+    }
+
+    /// Whether waiting for more would make writing it no cheaper.
+    pub(crate) fn is_large(&self) -> bool {
+        self.used >= LARGE_BYTES
     }
 }
 
@@ -134,7 +148,7 @@ impl Inner {
     }
 
     /// Gives the entry its place in the open group.
-    pub(crate) fn append(&mut self, entry: Entry, group_bytes_max: u32) {
+    pub(crate) fn append(&mut self, entry: Entry, group_bytes_max: u32) -> Arc<Cached> {
         let bytes = entry_bytes(&entry);
         self.make_room(bytes, group_bytes_max);
         let offset = self.open.offset as u32 + self.open.used;
@@ -142,10 +156,13 @@ impl Inner {
         self.index.push(segment, offset, &entry);
         let cached = Arc::new(Cached { entry, segment, offset, bytes: bytes as u32 });
         self.tail.push(cached.clone());
+        // Here as well as by the writer: who makes entries frees them, too, and holds the lock for one at a time.
+        self.tail.shrink(self.durable_next);
         self.open.used += bytes as u32;
         self.open.end_next = self.index.next_index();
-        self.open.records.push(Pending::Entry(cached));
+        self.open.records.push(Pending::Entry(cached.clone()));
         self.waiting_bytes += bytes;
+        cached
     }
 
     /// Closes the open group if a record of this length does not fit, or belongs into the next segment.
@@ -218,6 +235,7 @@ impl Inner {
         let mut old = std::mem::replace(&mut self.open, Draft::new(segment, offset, next));
         if old.records.is_empty() {
             self.open.callbacks.append(&mut old.callbacks);
+            self.open.urgent = old.urgent;
         } else {
             self.queue.push_back(old);
         }
@@ -225,9 +243,13 @@ impl Inner {
 }
 
 impl Shared {
-    pub(crate) fn next_work(&self) -> Work {
+    /// What to write next; `due`: even what nobody waits for.
+    pub(crate) fn next_work(&self, due: bool) -> Work {
         let mut inner = self.inner.lock();
         if inner.queue.is_empty() && !inner.open.records.is_empty() {
+            if !(due || inner.open.urgent || inner.open.is_large() || inner.closing.is_some()) {
+                return Work::Later;
+            }
             let (segment, offset) = (inner.open.segment, inner.open.end());
             inner.replace_open(segment, offset);
         }

@@ -48,10 +48,38 @@ impl Cached {
     }
 }
 
+/// An entry that was appended, as applying it wants it: large values as pointers.
+#[derive(Debug)]
+pub struct Appended {
+    cached: Arc<Cached>,
+    /// Where it differs from what was appended.
+    seen: Option<Entry>,
+}
+
+impl Appended {
+    pub(crate) fn new(cached: Arc<Cached>, inline_below: u64) -> Self {
+        let ops = cached.entry.payload.ops();
+        let seen = ops.iter().any(|op| is_large(op, inline_below)).then(|| cached.pointers(inline_below));
+        Self { cached, seen }
+    }
+}
+
+impl std::ops::Deref for Appended {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        self.seen.as_ref().unwrap_or(&self.cached.entry)
+    }
+}
+
+fn is_large(op: &Op, inline_below: u64) -> bool {
+    matches!(op, Op::Put { value: OpValue::Full(value), .. } if value.value_bytes >= inline_below)
+}
+
 /// An operation with its value replaced by a pointer, if it is large.
 pub(crate) fn pointer_view(op: &Op, segment: u64, offset: u32, inline_below: u64) -> Op {
     match op {
-        Op::Put { key, value: OpValue::Full(value) } if value.value_bytes >= inline_below => {
+        Op::Put { key, value: OpValue::Full(value) } if is_large(op, inline_below) => {
             let pointer = Pointer { segment, offset, length: op_bytes(op) as u32 };
             Op::Put { key: key.clone(), value: OpValue::At { pointer, value_bytes: value.value_bytes } }
         }

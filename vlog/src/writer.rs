@@ -32,6 +32,8 @@ pub(crate) struct Writer {
     named: bool,
     named_ledger: u64,
     last_write: Duration,
+    /// Until when what nobody waits for may stay in memory.
+    lazy_until: Option<Duration>,
 }
 
 impl Worker for Writer {
@@ -76,14 +78,24 @@ impl Writer {
             named: true,
             named_ledger: 0,
             last_write: Duration::ZERO,
+            lazy_until: None,
         };
         writer.install(sealed.filter(|_| !planted::is("cut not recorded")))?;
         Ok(writer)
     }
 
     fn advance(&mut self) -> Result<Step, VlogError> {
-        match self.shared.next_work() {
-            Work::Write(draft) => return self.write(draft).map(|()| Step::More),
+        let due = self.lazy_until.is_some_and(|until| until <= self.clock.monotonic());
+        match self.shared.next_work(due) {
+            Work::Write(draft) => {
+                self.lazy_until = None;
+                return self.write(draft).map(|()| Step::More);
+            }
+            Work::Later => {
+                let now = self.clock.monotonic();
+                let until = *self.lazy_until.get_or_insert(now + self.shared.options.lazy);
+                return Ok(Step::After(until.saturating_sub(now)));
+            }
             Work::Rest(callbacks, closing) => {
                 callbacks.into_iter().for_each(|callback| callback(self.shared.outcome()));
                 match closing {

@@ -13,9 +13,9 @@ pub enum Durability {
     /// Once it is on disk. Writers that come together share a sync.
     #[default]
     Sync,
-    /// Once it is in the log's memory, which is written at once: together with all that came while the sync
-    /// before was under way. A crash takes the newest writes alone, and of them no more than one sync makes
-    /// durable and what came meanwhile: [`Options::waiting_bytes_max`] bytes at most.
+    /// Once it is in the log's memory, which is written when half a MiB has come together, when somebody waits
+    /// for a sync, or [`Options::batch_delay`] later. A crash takes the newest writes alone: what came in that
+    /// time and while the sync before was under way, [`Options::waiting_bytes_max`] bytes at most.
     Batched,
 }
 

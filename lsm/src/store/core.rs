@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv_manifest::{Edit, State, TableMeta};
 use kv_vfs::Vfs;
-use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, seq_of};
+use kv_vlog::{Codec, Entry, Expect, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
@@ -335,20 +335,21 @@ fn insert(memtable: &Memtable, entry: &Entry) -> Result<Applied, StoreError> {
     let mut first = None;
     for (number, op) in (0u16..=u16::MAX).zip(entry.payload.ops()) {
         let seq = seq_of(entry.at.index, number);
-        let slot = match op {
+        match op {
             Op::Check { .. } => continue,
-            Op::Delete { .. } => Slot::Tombstone,
-            Op::Put { value: OpValue::At { pointer, value_bytes }, .. } => Slot::Pointer(ValuePointer {
-                segment: pointer.segment,
-                offset: pointer.offset,
-                length: pointer.length,
-                value_bytes: *value_bytes,
-            }),
-            Op::Put { value: OpValue::Full(value), .. } => {
-                Slot::Inline(value.decode().map_err(StoreError::Damaged)?)
+            Op::Delete { key } => memtable.insert(key, seq, Slot::Tombstone),
+            Op::Put { key, value: OpValue::At { pointer, value_bytes } } => {
+                let (segment, offset, length) = (pointer.segment, pointer.offset, pointer.length);
+                let pointer = ValuePointer { segment, offset, length, value_bytes: *value_bytes };
+                memtable.insert(key, seq, Slot::Pointer(pointer));
             }
-        };
-        memtable.insert(op.key(), seq, slot);
+            Op::Put { key, value: OpValue::Full(value) } if value.codec == Codec::Raw => {
+                memtable.insert_inline(key, seq, &value.body);
+            }
+            Op::Put { key, value: OpValue::Full(value) } => {
+                memtable.insert_inline(key, seq, &value.decode().map_err(StoreError::Damaged)?);
+            }
+        }
         first.get_or_insert(seq);
     }
     Ok(first.map_or(Applied::Nothing, |revision| Applied::Done { revision }))

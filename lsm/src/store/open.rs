@@ -278,6 +278,7 @@ fn start_log(
         inline_below: core.options.separate_bytes_min,
         pool: Some(pool),
         on_fatal: core.options.on_fatal.clone(),
+        lazy: core.options.batch_delay,
         ..Default::default()
     };
     let Environment { vfs, clock, executor } = environment.clone();

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io;
 
 use bytes::Bytes;
+use kv_vfs::AlignedBuf;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::format::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHandle, COMPRESSED_BLOCK_BYTES_MAX, Codec};
@@ -29,7 +30,12 @@ impl BlockEncoder {
 
     /// Appends `raw` to `out` as a block that will stand at `offset` in the file, compressed where that
     /// saves an eighth.
-    pub(super) fn encode(&mut self, raw: &[u8], offset: u64, out: &mut Vec<u8>) -> io::Result<BlockHandle> {
+    pub(super) fn encode(
+        &mut self,
+        raw: &[u8],
+        offset: u64,
+        out: &mut AlignedBuf,
+    ) -> io::Result<BlockHandle> {
         assert!(raw.len() <= BLOCK_BYTES_MAX, "a block of {} bytes", raw.len());
         let (codec, stored) = match &mut self.zstd {
             Some(zstd) if raw.len() <= COMPRESSED_BLOCK_BYTES_MAX => {
@@ -42,7 +48,7 @@ impl BlockEncoder {
             _ => (Codec::Raw, raw),
         };
         let raw_len = raw.len() as u32;
-        out.push(codec as u8);
+        out.extend_from_slice(&[codec as u8]);
         out.extend_from_slice(&raw_len.to_le_bytes());
         out.extend_from_slice(&crc(self.table_id, offset, codec as u8, raw_len, stored).to_le_bytes());
         out.extend_from_slice(stored);
@@ -102,10 +108,10 @@ mod tests {
     use super::*;
 
     fn encoded(raw: &[u8], compression: bool) -> Bytes {
-        let mut out = Vec::new();
+        let mut out = AlignedBuf::new();
         let handle = BlockEncoder::new(7, compression).unwrap().encode(raw, 100, &mut out).unwrap();
         assert_eq!(handle, BlockHandle { offset: 100, len: out.len() as u32 });
-        out.into()
+        Bytes::copy_from_slice(&out)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kv_manifest::{SegmentRef, TableMeta, names};
-use kv_vfs::{File, IoMode, Vfs, planted};
+use kv_vfs::{AlignedBuf, BLOCK, File, IoMode, Vfs, planted};
 
 use super::block::BlockBuilder;
 use super::error::TableError;
@@ -15,8 +15,9 @@ use super::refs;
 use super::stored::BlockEncoder;
 use crate::key::{MAX_KEY, Seq, Slot, compare};
 
-/// Bytes collected before they are written.
-const WRITE_BYTES: usize = 256 << 10;
+/// Bytes collected before they are written. Past the page cache: what many seconds of flushing and compacting
+/// leave there unwritten would stand in the way of the next sync of the log.
+const WRITE_BYTES: usize = 512 << 10;
 
 /// How a table is written. Readers need none of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +103,7 @@ pub struct TableWriter {
     tally: Tally,
     last_seq: Seq,
     /// Stored bytes that are not written yet.
-    buffer: Vec<u8>,
+    buffer: AlignedBuf,
     /// Where the buffer goes.
     offset: u64,
 }
@@ -120,7 +121,7 @@ impl TableWriter {
     ) -> Result<Self, TableError> {
         let path = dir.join(names::table_name(identity.table_id));
         let encoder = BlockEncoder::new(identity.table_id, options.compression)?;
-        let file = vfs.create(&path, IoMode::Buffered)?;
+        let file = vfs.create(&path, IoMode::Direct)?;
         let mut tally = Tally::default();
         tally.properties.cause = "flush".into();
         Ok(Self {
@@ -134,7 +135,7 @@ impl TableWriter {
             partitions: PartitionsBuilder::new(options.partition_bytes, options.filter_false_positive),
             tally,
             last_seq: 0,
-            buffer: Vec::new(),
+            buffer: AlignedBuf::with_capacity(WRITE_BYTES + BLOCK),
             offset: 0,
         })
     }
@@ -191,13 +192,13 @@ impl TableWriter {
     pub fn finish(mut self) -> Result<TableSummary, TableError> {
         assert!(self.tally.properties.entries > 0, "a table without a version");
         self.write_sections()?;
-        self.flush()?;
+        let bytes = self.write_rest()?;
         planted::unless("table not synced", || self.file.sync_data()).map_err(TableError::SyncFailed)?;
         let refs = self.tally.refs.totals();
         let properties = self.tally.properties;
         Ok(TableSummary {
             id: self.identity.table_id,
-            bytes: self.offset,
+            bytes,
             smallest: properties.smallest,
             largest: properties.largest,
             seq_min: properties.seq_min,
@@ -226,7 +227,7 @@ impl TableWriter {
         let handle = self.encoder.encode(raw, at, &mut self.buffer)?;
         self.partitions.end_block(&properties.largest, self.last_seq, handle);
         self.block.reset();
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= WRITE_BYTES { self.write_blocks() } else { Ok(()) }
     }
 
     fn write_sections(&mut self) -> Result<(), TableError> {
@@ -270,11 +271,25 @@ impl TableWriter {
         Ok(self.encoder.encode(content, at, &mut self.buffer)?)
     }
 
-    fn flush(&mut self) -> Result<(), TableError> {
-        self.file.write_at(&self.buffer, self.offset)?;
-        self.offset += self.buffer.len() as u64;
+    /// Writes as much of the buffer as fills blocks of the disk.
+    fn write_blocks(&mut self) -> Result<(), TableError> {
+        let full = self.buffer.len() / BLOCK * BLOCK;
+        let (blocks, rest) = self.buffer.as_slice().split_at(full);
+        self.file.write_at(blocks, self.offset)?;
+        let rest = rest.to_vec();
         self.buffer.clear();
+        self.buffer.extend_from_slice(&rest);
+        self.offset += full as u64;
         Ok(())
+    }
+
+    /// Writes what is left and cuts the file to the length of the table, which it returns.
+    fn write_rest(&mut self) -> Result<u64, TableError> {
+        let end = self.offset + self.buffer.len() as u64;
+        self.buffer.pad_to_block();
+        self.write_blocks()?;
+        self.file.set_len(end)?;
+        Ok(end)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_vfs::OpKind;
 use kv_vfs::fault::{Fault, Rule, Times};
+use kv_vfs::{AlignedBuf, OpKind};
 use proptest::prelude::*;
 
 use crate::cursor::Cursor;
@@ -234,7 +234,7 @@ fn verify_finds_what_checksums_do_not() {
     let replaced = |entries: &[(&[u8], u64, Slot)]| {
         let mut block = BlockBuilder::default();
         entries.iter().for_each(|(key, seq, slot)| block.add(key, *seq, slot));
-        let mut bytes = Vec::new();
+        let mut bytes = AlignedBuf::new();
         BlockEncoder::new(1, false).unwrap().encode(block.finish(), 0, &mut bytes).unwrap();
         let old = Footer::decode(&good[good.len() - FOOTER_BYTES..]).unwrap().filter.offset as usize;
         assert_eq!(bytes.len(), old, "choose entries of the same length");
@@ -264,7 +264,7 @@ fn keys_beyond_what_the_properties_say_are_refused() {
     let (mut bytes, mut said) = (dir.bytes(1), dir.open(&summary).properties().clone());
     (said.smallest, said.largest) = (b"Z".to_vec(), b"Z".to_vec());
     let at = Footer::decode(&bytes[bytes.len() - FOOTER_BYTES..]).unwrap().properties;
-    let mut section = Vec::new();
+    let mut section = AlignedBuf::new();
     BlockEncoder::new(1, false).unwrap().encode(&said.encode(), at.offset, &mut section).unwrap();
     bytes[at.offset as usize..][..at.len as usize].copy_from_slice(&section);
     dir.put(1, &bytes);

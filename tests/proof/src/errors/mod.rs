@@ -172,7 +172,8 @@ fn is_sync(op: OpKind) -> bool {
 /// transfer that fails there is given up, and the node goes on. So it is with the new files of value GC, and with those of
 /// a copy, whatever fails.
 fn is_transfer(stage: &str, op: OpKind) -> bool {
-    stage == "checkpoint" || matches!(stage, "install" | "gc") && matches!(op, OpKind::Create | OpKind::Write)
+    stage == "checkpoint"
+        || matches!(stage, "install" | "gc") && matches!(op, OpKind::Create | OpKind::Write | OpKind::SetLen)
 }
 
 /// What is left after a failure must open, with all that was acknowledged: after a kill and after a crash.
