@@ -145,8 +145,16 @@ pub struct Decision {
 /// Whether room is short.
 #[must_use]
 pub fn priority(options: &GcOptions, bounds: &Bounds) -> Priority {
-    let least = options.emergency_bytes.min(bounds.total_bytes / 20);
-    if bounds.available_bytes < least { Priority::Emergency } else { Priority::Normal }
+    if bounds.available_bytes < scarce_bytes(options, bounds) {
+        Priority::Emergency
+    } else {
+        Priority::Normal
+    }
+}
+
+/// With less room than this it is an emergency, in bytes.
+pub(super) fn scarce_bytes(options: &GcOptions, bounds: &Bounds) -> u64 {
+    options.emergency_bytes.min(bounds.total_bytes / 20).max(2 * options.reserve_bytes)
 }
 
 /// Decides. Files without anything live are chosen whatever the room is: they are dropped unread.

@@ -154,7 +154,9 @@ fn an_emergency_collects_any_garbage_in_pieces_that_fit() {
     ];
     let tight = Bounds { available_bytes: options.reserve_bytes + 8 * MIB, total_bytes: 1 << 30, ..bounds() };
     assert_eq!(priority(&options, &bounds()), Priority::Normal);
-    assert_eq!(priority(&options, &tight), Priority::Normal, "a twentieth of a small file system is there");
+    let enough = Bounds { available_bytes: 2 * options.reserve_bytes, ..tight };
+    assert_eq!(priority(&options, &enough), Priority::Normal, "a twentieth of a small file system is there");
+    assert_eq!(priority(&options, &tight), Priority::Emergency, "but little more than the reserve");
     let tight = Bounds { total_bytes: 4 << 30, ..tight };
     assert_eq!(priority(&options, &tight), Priority::Emergency);
     let decision = decide(&candidates, &options, &tight, Priority::Emergency);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::decide::{Bounds, Candidate, collectable_bytes};
+use super::decide::{Bounds, Candidate, collectable_bytes, scarce_bytes};
 use super::policy::GcOptions;
 use super::usage::Standing;
 
@@ -16,13 +16,18 @@ pub struct Footprint {
     pub collectable_bytes: u64,
     /// What newer versions in memtables and upper levels probably shadow: collectable once a compaction has seen it.
     pub shadowed_bytes: u64,
+    /// Room on the file system.
+    pub available_bytes: u64,
+    /// With less room than this any garbage has to go.
+    pub scarce_bytes: u64,
 }
 
 impl Footprint {
     /// What the files that can be collected would give back. Neither files besides these, nor what is shadowed.
     #[must_use]
     pub(crate) fn of(candidates: &[Candidate], options: &GcOptions, bounds: &Bounds) -> Self {
-        let mut footprint = Self::default();
+        let (available_bytes, scarce_bytes) = (bounds.available_bytes, scarce_bytes(options, bounds));
+        let mut footprint = Self { available_bytes, scarce_bytes, ..Self::default() };
         for candidate in candidates {
             footprint.disk_bytes += candidate.usage.file_bytes;
             footprint.collectable_bytes += collectable_bytes(candidate, options, bounds);
@@ -40,13 +45,23 @@ impl Footprint {
     /// From 0 (at rest) to 1 (as fast as it can): how much value GC should hurry.
     #[must_use]
     pub fn haste(&self, options: &GcOptions) -> f64 {
-        self.share(options, options.space_amplification_goal, middle(options))
+        match self.scarcity(options) > 0.0 {
+            true => 1.0,
+            false => self.share(options, options.space_amplification_goal, middle(options)),
+        }
     }
 
     /// From 0 to 1: how much writes should be held back, so that value GC keeps up.
     #[must_use]
     pub fn pressure(&self, options: &GcOptions) -> f64 {
-        self.share(options, middle(options), options.space_amplification_max)
+        self.share(options, middle(options), options.space_amplification_max).max(self.scarcity(options))
+    }
+
+    /// From 0, where there is enough room, to 1, where there is no more than the reserve.
+    fn scarcity(&self, options: &GcOptions) -> f64 {
+        let missing = self.scarce_bytes.saturating_sub(self.available_bytes);
+        let all = self.scarce_bytes.saturating_sub(options.reserve_bytes).max(1);
+        (missing as f64 / all as f64).min(1.0)
     }
 
     fn share(&self, options: &GcOptions, from: f64, to: f64) -> f64 {
@@ -95,6 +110,7 @@ mod tests {
             disk_bytes: disk * MIB,
             collectable_bytes: collectable * MIB,
             shadowed_bytes: shadowed * MIB,
+            ..Footprint::default()
         }
     }
 
@@ -124,6 +140,16 @@ mod tests {
         let unbounded = GcOptions { space_amplification_max: f64::INFINITY, ..options };
         let much = footprint(10_000, 9_000, 0);
         assert_eq!((much.haste(&unbounded), much.pressure(&unbounded)), (1.0, 0.0));
+    }
+
+    /// Whatever the floor: a small disk is full before.
+    #[test]
+    fn a_disk_that_fills_up_presses_however_little_is_stored() {
+        let options = GcOptions { reserve_bytes: 50, ..GcOptions::default() };
+        let with = |available_bytes| Footprint { available_bytes, scarce_bytes: 150, ..footprint(1, 0, 0) };
+        assert_eq!((with(150).haste(&options), with(150).pressure(&options)), (0.0, 0.0));
+        assert_eq!((with(125).haste(&options), with(125).pressure(&options)), (1.0, 0.25));
+        assert_eq!((with(50).pressure(&options), with(0).pressure(&options)), (1.0, 1.0));
     }
 
     #[test]

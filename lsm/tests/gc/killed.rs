@@ -90,6 +90,8 @@ fn copies(db: &Db, turns: &Turns, dir: &Path) {
             let copied = open_copy(&copy);
             assert!(values(&copied) == found, "{} has changed", copy.display());
             copied.close().unwrap();
+            // First what makes it a store: a kill may leave the rest.
+            std::fs::remove_file(copy.join(kv_manifest::names::CURRENT)).unwrap();
             std::fs::remove_dir_all(copy).unwrap();
             say(format_args!("copy"));
         }

@@ -36,7 +36,9 @@ impl Occupancy {
     pub(super) fn footprint(&self) -> Footprint {
         let since = self.since.load(Ordering::Acquire);
         let mut now = *self.measured.lock();
-        now.disk_bytes += since + self.writing.load(Ordering::Acquire);
+        let writing = self.writing.load(Ordering::Acquire);
+        now.disk_bytes += since + writing;
+        now.available_bytes = now.available_bytes.saturating_sub(since + writing);
         now.shadowed_bytes += (since as f64 * self.overwriting()) as u64;
         now
     }
@@ -135,10 +137,15 @@ mod tests {
     #[test]
     fn what_is_written_counts_as_what_compactions_have_found_it_to_be() {
         let space = Occupancy::default();
-        space.measure(Footprint { disk_bytes: 1000, collectable_bytes: 100, shadowed_bytes: 50 });
+        let measured = Footprint {
+            disk_bytes: 1000,
+            collectable_bytes: 100,
+            shadowed_bytes: 50,
+            ..Footprint::default()
+        };
+        space.measure(measured);
         space.wrote(100);
-        let with =
-            |disk_bytes, shadowed_bytes| Footprint { disk_bytes, collectable_bytes: 100, shadowed_bytes };
+        let with = |disk_bytes, shadowed_bytes| Footprint { disk_bytes, shadowed_bytes, ..measured };
         assert_eq!(space.footprint(), with(1100, 50), "nothing is known: all of it is new");
         (0..40).for_each(|_| space.compacted(10, 9));
         assert_eq!(space.footprint(), with(1100, 139));
