@@ -70,8 +70,6 @@ const EXPLAINED: [(&str, &str); 23] = [
     ("lsm/src/store/flush.rs", "core.vfs.remove(&path)"),
     // Only where damage was found in a segment: the corruption sweep.
     ("vlog/src/verify.rs", "vfs.exists(&segment.path)?"),
-    // Takes away a table whose write has failed already; an error is logged, the file is an orphan.
-    ("lsm/src/store/flush.rs", "core.vfs.remove(&path)"),
     // Planted bugs.
     ("lsm/src/store/gc/output.rs", "core.vfs.remove(&self.path_of(victim.file))"),
     ("lsm/src/store/compact/record.rs", "vfs.remove(table.reader.path())"),
