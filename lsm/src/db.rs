@@ -220,7 +220,8 @@ impl Drop for Db {
     }
 }
 
-fn new_store(environment: &Environment) -> NewStore {
+/// Whose a new embedded store is.
+pub(crate) fn new_store(environment: &Environment) -> NewStore {
     // Two directories must not be taken for each other; nothing here needs to be secret.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
     let mixed = now ^ (u64::from(std::process::id()) << 40) ^ environment.clock.unix_ms();

@@ -45,6 +45,7 @@ pub mod memtable;
 pub mod merge;
 pub mod offline;
 mod options;
+pub mod repair;
 mod store;
 pub mod table;
 mod two_way;

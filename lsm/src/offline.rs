@@ -22,6 +22,8 @@ use kv_manifest::{Manifest, State, cross_check};
 use kv_vfs::{ManualClock, Vfs};
 use kv_vlog::SegmentInput;
 
+pub(crate) use contents::ContentHash;
+pub(crate) use report::problem_of;
 pub use report::{CheckReport, Problem};
 
 use crate::error::StoreError;
@@ -29,7 +31,7 @@ use crate::gc::{Candidate, Priority, files};
 use crate::options::Options;
 use crate::store::{self, GcReport};
 use crate::table::TableIdentity;
-use report::{file_name, problem_of};
+use report::file_name;
 
 /// How far a check is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use kv_vfs::{AlignedBuf, BLOCK, MemVfs};
+use kv_vfs::{AlignedBuf, BLOCK, MemVfs, Vfs};
 
 use crate::record::{self, Parsed};
 use crate::*;
@@ -113,6 +113,28 @@ fn the_worked_example_of_values_is_what_the_code_writes_and_reads() {
     let expected = [("a", 196_608, "left"), ("b", 131_072, "right")];
     let expected = expected.map(|(key, seq, value)| (Bytes::from(key), seq, Bytes::from(value)));
     assert_eq!(met, expected);
+}
+
+#[test]
+fn the_worked_example_of_a_remap_is_what_the_code_writes_and_reads() {
+    let (vfs, input) = written_values();
+    let whole = vfs.read_file(&input.path).unwrap();
+    vfs.remove(&input.path).unwrap();
+    let mut writer =
+        ValueSegmentWriter::create(&vfs, input.path.clone(), input.identity, 2, 1 << 20).unwrap();
+    let mut places = Vec::new();
+    for (key, seq, value) in [("a", 3 << 16, "left"), ("b", 2 << 16, "right")] {
+        let value = StoredValue::new(key.as_bytes(), Bytes::from(value), &Compression::default());
+        places.push(writer.add(key.as_bytes(), seq, &value).unwrap().offset);
+    }
+    let moved = |from, to| Moved { segment: 1, from, to };
+    let moves = [moved(8_320, places[1]), moved(12_416, places[0])];
+    writer.finish_moved(&moves).unwrap();
+    let bytes = vfs.read_file(&input.path).unwrap();
+    let (values, footer) = bytes.split_at(whole.len());
+    assert_eq!(values, whole);
+    assert!(example(3) == footer, "the hex block should be:\n{}", dump(footer));
+    assert_eq!(read_moves(&vfs, &input).unwrap(), moves);
 }
 
 fn dump(bytes: &[u8]) -> String {

@@ -139,7 +139,7 @@ fn put_head(out: &mut AlignedBuf, mut head: [u8; RECORD_HEAD], body: &[u8]) -> u
 
 /// Checksum of a record: its header without the checksum field, the checksums of its operations' headers
 /// (which cover keys and, through the value checksums, values) and its blob.
-fn record_crc(head: &[u8], ops: impl Iterator<Item = u32>, blob: &[u8]) -> u32 {
+pub(crate) fn record_crc(head: &[u8], ops: impl Iterator<Item = u32>, blob: &[u8]) -> u32 {
     let mut digest = record_digest(head);
     ops.for_each(|op| digest.update(&op.to_le_bytes()));
     digest.update(blob);

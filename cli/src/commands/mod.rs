@@ -10,6 +10,7 @@ mod import;
 mod manifest;
 mod manifest_history;
 mod put;
+mod repair;
 mod scan;
 mod sst;
 mod vlog;
@@ -66,5 +67,6 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Vlog(args) => vlog::run(&args, context).await,
         Command::Sst(args) => sst::run(&args, context),
         Command::Check(args) => check::run(&args, context),
+        Command::Repair(args) => repair::run(&args, context),
     }
 }

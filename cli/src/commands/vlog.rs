@@ -1,6 +1,6 @@
 //! `vlog`: the segments of a running node, or of a data directory.
 
-use kv_api::admin::{SegmentStatus, VerifyReport};
+use kv_api::admin::{GcStatus, SegmentStatus, VerifyReport};
 use serde::Serialize;
 
 use super::{Context, vlog_gc, vlog_inspect, vlog_offline};
@@ -9,10 +9,44 @@ use crate::connect;
 use crate::exit::{Exit, Failure};
 use crate::progress::message;
 use crate::table::{Align, Table};
+use crate::views;
 
 #[derive(Serialize)]
 struct Segments {
-    segments: Vec<SegmentStatus>,
+    segments: Vec<Line>,
+}
+
+/// A segment, and what value GC says of its file.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    segment: SegmentStatus,
+    garbage_bytes: u64,
+    state: &'static str,
+    age_ms: Option<u64>,
+    gc: Option<String>,
+}
+
+impl Line {
+    fn of(segment: SegmentStatus, gc: &GcStatus) -> Self {
+        // Of one whose values were moved, the file is accounted for with its owner.
+        let file = gc.files.iter().find(|file| file.file == segment.file && !segment.moved);
+        let state = match (segment.free, segment.sealed, segment.moved) {
+            (true, ..) => "free",
+            (_, _, true) => "moved",
+            (_, true, _) => "sealed",
+            _ => "active",
+        };
+        Self {
+            garbage_bytes: segment
+                .bytes
+                .saturating_sub(file.map_or(segment.live_bytes, |file| file.live_bytes)),
+            state,
+            age_ms: file.and_then(|file| file.age_ms),
+            gc: file.map(|file| file.why.clone()),
+            segment,
+        }
+    }
 }
 
 /// Runs the command.
@@ -26,7 +60,8 @@ pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure>
                 Some(dir) => vlog_offline::segments(dir)?,
                 None => connect::client(&context.global)?.admin().segments().await?,
             };
-            list(segments, context)
+            let gc = vlog_gc::status(data_dir.as_deref(), false, context).await?;
+            list(segments.into_iter().map(|segment| Line::of(segment, &gc)).collect(), context)
         }
         Vlog::Verify { data_dir } => {
             let report = match data_dir {
@@ -36,44 +71,43 @@ pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure>
             verified(&report, context)
         }
         Vlog::Gc(command) => vlog_gc::run(command, context).await,
-        Vlog::Inspect { segment, at, limit } => vlog_inspect::run(*segment, &at.data_dir, *limit, context),
+        Vlog::Inspect { segment, at, shown } => vlog_inspect::run(*segment, &at.data_dir, shown, context),
     }
 }
 
-fn list(segments: Vec<SegmentStatus>, context: &mut Context) -> Result<Exit, Failure> {
+fn list(segments: Vec<Line>, context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
         context.out.json(&Segments { segments })?;
         return Ok(Exit::Ok);
     }
     let right = |name| (name, Align::Right);
-    let mut columns = ["SEGMENT", "FILE", "BYTES", "LIVE", "LIVE %"].map(right).to_vec();
+    let mut columns =
+        ["SEGMENT", "FILE", "BYTES", "LIVE", "GARBAGE", "GARBAGE %", "AGE S"].map(right).to_vec();
     columns.push(("STATE", Align::Left));
     columns.extend(["FIRST", "LAST"].map(right));
+    columns.push(("GC", Align::Left));
     let mut table = Table::new(&columns);
-    for segment in &segments {
-        table.row(&mut context.out, row(segment))?;
+    for line in &segments {
+        table.row(&mut context.out, row(line))?;
     }
     table.end(&mut context.out)?;
     Ok(Exit::Ok)
 }
 
-fn row(segment: &SegmentStatus) -> Vec<String> {
-    let SegmentStatus { segment, file, bytes, live_bytes, free, sealed, moved, first_index, last_index } =
+fn row(line: &Line) -> Vec<String> {
+    let Line { segment, garbage_bytes, state, age_ms, gc } = line;
+    let SegmentStatus { segment, file, bytes, live_bytes, free, moved, first_index, last_index, .. } =
         segment;
-    let live_percent = u128::from(*live_bytes) * 100 / u128::from(*bytes).max(1);
-    let index = |index: &Option<u64>| index.map_or_else(|| "-".to_owned(), |index| index.to_string());
     let mut cells = vec![if *free { "-".to_owned() } else { segment.to_string() }];
     cells.extend([file, bytes, live_bytes].map(u64::to_string));
-    // Of one whose values were moved, the file is accounted for with its owner.
-    cells.push(if *moved { "-".to_owned() } else { live_percent.to_string() });
-    let state = match (free, sealed, moved) {
-        (true, ..) => "free",
-        (_, _, true) => "moved",
-        (_, true, _) => "sealed",
-        _ => "active",
-    };
-    cells.push(state.to_owned());
-    cells.extend([index(first_index), index(last_index)]);
+    let percent = u128::from(*garbage_bytes) * 100 / u128::from(*bytes).max(1);
+    cells.extend(match moved {
+        true => ["-".to_owned(), "-".to_owned()],
+        false => [garbage_bytes.to_string(), percent.to_string()],
+    });
+    cells.extend([views::or_dash(age_ms.map(|age| age / 1000)), (*state).to_owned()]);
+    cells.extend([views::or_dash(*first_index), views::or_dash(*last_index)]);
+    cells.push(gc.clone().unwrap_or_default());
     cells
 }
 
@@ -100,29 +134,44 @@ fn verified(report: &VerifyReport, context: &mut Context) -> Result<Exit, Failur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kv_api::admin::GcFile;
 
     #[test]
     fn a_segment_is_a_row() {
-        let mut segment = SegmentStatus {
+        let segment = SegmentStatus {
             segment: 17,
             file: 93,
             bytes: 8 << 20,
-            live_bytes: 2 << 20,
+            live_bytes: 1 << 20,
             free: false,
             sealed: true,
             moved: false,
             first_index: Some(5),
             last_index: None,
         };
-        assert_eq!(row(&segment), ["17", "93", "8388608", "2097152", "25", "sealed", "5", "-"]);
-        segment.bytes = 0;
-        segment.live_bytes = u64::MAX;
-        segment.sealed = false;
-        assert_eq!(row(&segment)[5], "active");
-        segment.moved = true;
-        assert_eq!(row(&segment)[4..6], ["-", "moved"]);
-        segment = SegmentStatus { segment: 0, live_bytes: 0, free: true, moved: false, ..segment };
-        segment.bytes = 4096;
-        assert_eq!(row(&segment)[..6], ["-", "93", "4096", "0", "0", "free"]);
+        // In the file are values of other segments as well.
+        let file = GcFile {
+            file: 93,
+            segments: vec![17, 4],
+            bytes: 8 << 20,
+            live_bytes: 2 << 20,
+            live_values: 9,
+            age_ms: Some(61_500),
+            chosen: false,
+            why: "too young".into(),
+        };
+        let gc = GcStatus { files: vec![file], ..GcStatus::default() };
+        let cells = row(&Line::of(segment.clone(), &gc));
+        let expected =
+            ["17", "93", "8388608", "1048576", "6291456", "75", "61", "sealed", "5", "-", "too young"];
+        assert_eq!(cells, expected);
+        let moved = row(&Line::of(SegmentStatus { moved: true, bytes: 0, ..segment.clone() }, &gc));
+        assert_eq!(moved[4..8], ["-", "-", "-", "moved"]);
+        let free = SegmentStatus { segment: 0, live_bytes: 0, free: true, sealed: false, ..segment.clone() };
+        let free = row(&Line::of(SegmentStatus { bytes: 4096, ..free }, &GcStatus::default()));
+        assert_eq!((&free[0][..], &free[2][..], &free[7][..]), ("-", "4096", "free"));
+        let active =
+            row(&Line::of(SegmentStatus { sealed: false, bytes: 0, ..segment }, &GcStatus::default()));
+        assert_eq!((&active[7][..], &active[5][..], &active[10][..]), ("active", "0", ""));
     }
 }

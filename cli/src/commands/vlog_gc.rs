@@ -39,7 +39,11 @@ pub async fn run(command: &Gc, context: &mut Context) -> Result<Exit, Failure> {
     }
 }
 
-async fn status(dir: Option<&Path>, any_garbage: bool, context: &Context) -> Result<GcStatus, Failure> {
+/// What value GC would do: of a node, or in a data directory.
+///
+/// # Errors
+/// No node answers, or the data directory cannot be read.
+pub async fn status(dir: Option<&Path>, any_garbage: bool, context: &Context) -> Result<GcStatus, Failure> {
     match dir {
         Some(dir) => offline(dir, any_garbage),
         None => Ok(connect::client(&context.global)?.admin().gc_status(any_garbage).await?),

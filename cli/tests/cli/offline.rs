@@ -14,6 +14,10 @@ fn at(dir: &Path, line: &str) -> Run {
     alone(line.split_whitespace().chain(["--data-dir", dir]))
 }
 
+fn bytes_at(dir: &Path, line: &str) -> Vec<u8> {
+    at(dir, line).bytes(0)
+}
+
 fn json_at(dir: &Path, line: &str, code: i32) -> Value {
     at(dir, &format!("-o json {line}")).json(code)
 }
@@ -172,4 +176,66 @@ fn a_torn_tail_is_a_note() {
     let inspected = at(dir.path(), &format!("vlog inspect {}", open["segment"]));
     assert!(inspected.stderr.contains("note: ") && inspected.code == 0, "{inspected:?}");
     assert!(at(dir.path(), "vlog verify").stderr.contains("note: "));
+}
+
+#[test]
+fn a_damaged_directory_is_repaired_and_what_is_lost_is_listed() {
+    let dir = closed();
+    let home = tempfile::tempdir().unwrap();
+    let repair = |name: &str| {
+        let into = home.path().join(name);
+        alone(["-o", "json", "repair", dir.path().to_str().unwrap(), "--into", into.to_str().unwrap()])
+    };
+    let report = repair("whole").json(0);
+    assert_eq!((&report["complete"], &report["keys"]), (&json!(true), &json!(79)));
+    let checked = json_at(&home.path().join("whole"), "check", 0);
+    assert_eq!(checked["content_hash"], json_at(dir.path(), "check", 0)["content_hash"]);
+    assert!(repair("whole").failure(1).contains("there already"));
+
+    let lost = damage(dir.path(), ".seg", 3);
+    std::fs::remove_file(dir.path().join(&lost)).unwrap();
+    let report = repair("rest").json(6);
+    assert_eq!((&report["complete"], &report["problems"][0]["file"]), (&json!(false), &json!(lost)));
+    let (lost, kept) = (report["lost_keys"]["count"].as_u64().unwrap(), report["keys"].as_u64().unwrap());
+    assert!(lost > 0 && lost + kept == 79, "{report}");
+    assert_eq!(json_at(&home.path().join("rest"), "check", 0)["keys"], kept);
+    let into = home.path().join("text");
+    let text = alone(["repair", dir.path().to_str().unwrap(), "--into", into.to_str().unwrap()]).stdout(6);
+    assert!(
+        text.contains("lost: key key") && text.contains(&format!("{lost} keys known to be lost")),
+        "{text}"
+    );
+    let empty = tempfile::tempdir().unwrap();
+    let into = home.path().join("none");
+    let run = alone(["repair", empty.path().to_str().unwrap(), "--into", into.to_str().unwrap()]);
+    assert!(run.failure(1).contains("holds no data"));
+}
+
+#[test]
+fn a_segment_is_searched_and_a_value_is_taken_out_of_it() {
+    let dir = closed();
+    let inspect = |line: &str| json_at(dir.path(), &format!("vlog inspect 1 {line}"), 0);
+    let ops = |json: &Value| -> Vec<Value> {
+        let records =
+            json["groups"].as_array().unwrap().iter().flat_map(|group| group["records"].as_array().unwrap());
+        records.flat_map(|record| record["ops"].as_array().unwrap().clone()).collect()
+    };
+    let found = ops(&inspect("--key key03"));
+    assert_eq!(found.len(), 1);
+    let (offset, crc) = (found[0]["offset"].as_u64().unwrap(), found[0]["value_crc"].as_u64());
+    assert!(crc.is_some());
+    let dumped = bytes_at(dir.path(), &format!("vlog inspect 1 --dump-value {offset}"));
+    assert_eq!(dumped, (0..4000u32).map(|m| (m * m / 8) as u8).collect::<Vec<_>>());
+    let file = dir.path().join("dumped");
+    let line = format!("vlog inspect 1 --dump-value {offset} --out {}", file.to_str().unwrap());
+    assert_eq!(bytes_at(dir.path(), &line), b"");
+    assert_eq!(std::fs::read(&file).unwrap(), dumped);
+    assert!(at(dir.path(), "vlog inspect 1 --dump-value 5").failure(4).contains("no value begins"));
+
+    let puts = ops(&inspect("--kind put --from-index 3 --to-index 6"));
+    assert!(puts.len() == 4 && puts.iter().all(|op| op["kind"] == "put"), "{puts:?}");
+    assert_eq!(inspect("--term 9")["groups"], json!([]));
+    assert_eq!(inspect("--remap")["moves"], json!([]));
+    let text = at(dir.path(), "vlog inspect 1 --limit 2").stdout(0);
+    assert!(text.contains("CRC") && text.contains("put"), "{text}");
 }

@@ -53,6 +53,13 @@ impl Run {
         String::from_utf8(self.stdout).unwrap()
     }
 
+    /// The same where it is no text.
+    #[track_caller]
+    pub fn bytes(self, code: i32) -> Vec<u8> {
+        assert_eq!(self.code, code, "{}", self.stderr);
+        self.stdout
+    }
+
     #[track_caller]
     pub fn json(self, code: i32) -> serde_json::Value {
         serde_json::from_str(&self.stdout(code)).unwrap()

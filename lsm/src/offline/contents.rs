@@ -12,6 +12,25 @@ use crate::options::Options;
 use crate::store::{Core, ScanItem, ScanRange, pointer, recover, scan};
 use crate::table::CacheUse;
 
+/// See [`super::CheckReport::content_hash`].
+#[derive(Default)]
+pub(crate) struct ContentHash(Xxh3);
+
+impl ContentHash {
+    /// Adds the key that comes next.
+    pub(crate) fn add(&mut self, key: &[u8], revision: u64, value: &[u8]) {
+        self.0.update(&(key.len() as u64).to_le_bytes());
+        self.0.update(key);
+        self.0.update(&revision.to_le_bytes());
+        self.0.update(&(value.len() as u64).to_le_bytes());
+        self.0.update(value);
+    }
+
+    pub(crate) fn finish(&self) -> String {
+        format!("{:032x}", self.0.digest128())
+    }
+}
+
 impl Check<'_> {
     /// Replays the log and reads every value that is there.
     pub(super) fn contents(&mut self, manifest: &Manifest) -> Result<(), StoreError> {
@@ -67,16 +86,12 @@ impl Check<'_> {
     }
 
     fn values(&mut self, state: &State, core: &Core, files: &SegmentFiles) -> Result<(), StoreError> {
-        let mut hash = Xxh3::new();
+        let mut hash = ContentHash::default();
         let mut whole = true;
         for item in scan(&core.view(), ScanRange::default(), core.visible(), CacheUse::Peek)? {
             let read = item.and_then(|item| {
                 let value = value(state, files, &item)?;
-                hash.update(&(item.key.len() as u64).to_le_bytes());
-                hash.update(&item.key);
-                hash.update(&item.revision.to_le_bytes());
-                hash.update(&(value.len() as u64).to_le_bytes());
-                hash.update(&value);
+                hash.add(&item.key, item.revision, &value);
                 Ok((value.len() as u64, matches!(item.slot, Slot::Pointer(_))))
             });
             match read {
@@ -91,7 +106,7 @@ impl Check<'_> {
                 }
             }
         }
-        self.report.content_hash = whole.then(|| format!("{:032x}", hash.digest128()));
+        self.report.content_hash = whole.then(|| hash.finish());
         Ok(())
     }
 }

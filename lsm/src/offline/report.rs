@@ -89,7 +89,7 @@ impl CheckReport {
 
 /// What an error says is damaged; `file` was being read, for errors that name none. What is no damage, but
 /// keeps the check from going on, comes back as the error it is.
-pub(super) fn problem_of(file: &str, error: StoreError) -> Result<Problem, StoreError> {
+pub(crate) fn problem_of(file: &str, error: StoreError) -> Result<Problem, StoreError> {
     let at = |file: &str, offset, why| Ok(Problem { file: file.into(), offset, why });
     match error {
         StoreError::Vlog(VlogError::Corruption { file, offset, why }) => at(&file, Some(offset), why),

@@ -355,6 +355,23 @@ fn insert(memtable: &Memtable, entry: &Entry) -> Result<Applied, StoreError> {
     Ok(first.map_or(Applied::Nothing, |revision| Applied::Done { revision }))
 }
 
+/// What an operation leaves of its key, as repair takes it; `None`: it is a check.
+pub(crate) fn slot_of(op: &Op) -> Result<Option<Slot>, StoreError> {
+    Ok(match op {
+        Op::Check { .. } => None,
+        Op::Delete { .. } => Some(Slot::Tombstone),
+        Op::Put { value: OpValue::At { pointer, value_bytes }, .. } => Some(Slot::Pointer(ValuePointer {
+            segment: pointer.segment,
+            offset: pointer.offset,
+            length: pointer.length,
+            value_bytes: *value_bytes,
+        })),
+        Op::Put { value: OpValue::Full(value), .. } => {
+            Some(Slot::Inline(value.decode().map_err(StoreError::Damaged)?))
+        }
+    })
+}
+
 /// Bytes of log that an entry stands for; what recovery would have to read again.
 pub(super) fn log_bytes(entry: &Entry) -> u64 {
     let op_bytes = |op: &Op| match op {

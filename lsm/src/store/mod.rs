@@ -44,7 +44,7 @@ use changes::Changes;
 pub use compact::CompactionStats;
 use compact::Compactions;
 pub use core::Applied;
-pub(crate) use core::Core;
+pub(crate) use core::{Core, slot_of, visible_after};
 pub use export::{Export, ExportRecord, ExportValue};
 pub use gc::{Collected, Collection, GcReport, GcRun, Resolver};
 pub use iter::{Bookmark, Iter, IterOptions};

@@ -10,23 +10,6 @@ use crate::node::*;
 use crate::share::{Doing, for_each, is_whole, share_of};
 use crate::support::*;
 
-/// The script's change, with a shorter value.
-fn small(index: u64) -> Change {
-    let (key, value) = change(index);
-    (key, value.map(|value| value.slice(..value.len().min(2_600))))
-}
-
-fn small_model(to: u64) -> Contents {
-    let mut model = Contents::new();
-    for (key, value) in (1..=to).map(small) {
-        match value {
-            Some(value) => drop(model.insert(key, value)),
-            None => drop(model.remove(&key)),
-        }
-    }
-    model
-}
-
 /// How far a run came.
 #[derive(Clone, Default)]
 struct Run {

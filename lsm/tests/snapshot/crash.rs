@@ -25,23 +25,6 @@ fn term_of(index: u64) -> u64 {
     if index <= 60 { 1 } else { 2 }
 }
 
-/// The script's change, with a shorter value.
-fn small(index: u64) -> Change {
-    let (key, value) = change(index);
-    (key, value.map(|value| value.slice(..value.len().min(2_600))))
-}
-
-fn small_model(to: u64) -> Contents {
-    let mut model = Contents::new();
-    for (key, value) in (1..=to).map(small) {
-        match value {
-            Some(value) => drop(model.insert(key, value)),
-            None => drop(model.remove(&key)),
-        }
-    }
-    model
-}
-
 fn write(node: &Node) -> Result<u64, StoreError> {
     let index = node.last() + 1;
     node.write(term_of(index), &[small(index)]).map(|at| at.index)

@@ -234,3 +234,21 @@ pub fn orphans(vfs: &dyn Vfs, store: &Store) -> Vec<String> {
     assert!(check.problems.is_empty(), "{:?}", check.problems);
     check.orphans
 }
+
+/// The script's change, with a shorter value.
+pub fn small(index: u64) -> Change {
+    let (key, value) = change(index);
+    (key, value.map(|value| value.slice(..value.len().min(2_600))))
+}
+
+/// What is there after so many of these changes.
+pub fn small_model(to: u64) -> Contents {
+    let mut model = Contents::new();
+    for (key, value) in (1..=to).map(small) {
+        match value {
+            Some(value) => drop(model.insert(key, value)),
+            None => drop(model.remove(&key)),
+        }
+    }
+    model
+}

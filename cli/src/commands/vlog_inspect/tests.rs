@@ -1,0 +1,101 @@
+use kv_vlog::{Compression, Entry, Position, StoredValue, Vote};
+
+use super::json::record_json;
+use super::*;
+use crate::args::Key;
+use crate::bytes_text;
+
+#[test]
+fn an_entry_comes_with_its_operations() {
+    let value = StoredValue::new(b"k\0", vec![7; 4000].into(), &Compression::default());
+    let ops = vec![
+        Op::Check { key: "k".into(), expect: Expect::Seq(9) },
+        Op::Put { key: b"k\0"[..].into(), value: OpValue::Full(value) },
+        Op::Delete { key: "d".into() },
+    ];
+    let entry = Entry { at: Position { term: 2, index: 5 }, payload: Payload::Ops(ops) };
+    let record = Record::Entry(entry, vec![100, 141, 300]);
+    let rows = record_rows(68, 500, &record);
+    assert_eq!(rows[0][..5], ["68", "500", "entry", "2", "5"]);
+    assert_eq!((&rows[1][2][..], &rows[3][2][..]), ("  check version", "  delete"));
+    assert_eq!((&rows[2][0][..], &rows[2][5][..], &rows[2][7][..]), ("141", "4000", "zstd"));
+    assert_eq!(rows[2][9], r"k\x00");
+    assert_eq!(rows[2][8].len(), 8);
+    assert!(rows.iter().all(|row| row.len() == 10));
+    let json = record_json(68, 500, &record);
+    assert_eq!((&json["kind"], &json["index"]), (&json!("entry"), &json!(5)));
+    assert_eq!((&json["ops"][0]["expected_seq"], &json["ops"][1]["key"]), (&json!(9), &json!("awA=")));
+    assert_eq!(json["ops"][2]["bytes"], json!(41));
+}
+
+#[test]
+fn marks_have_rows_of_their_own() {
+    let vote = Vote { term: 3, node: Some(2), committed: true };
+    for (record, what) in
+        [(Record::Vote(vote), "vote"), (Record::Truncate(4), "truncate"), (Record::Footer, "footer")]
+    {
+        assert_eq!(record_json(1, 2, &record)["kind"], what);
+        let rows = record_rows(1, 2, &record);
+        assert_eq!((rows.len(), rows[0].len(), &rows[0][2][..]), (1, 10, what));
+    }
+    assert_eq!(vote_text(vote), "for node 2 in term 3, committed");
+}
+
+/// What a filter leaves: of each record its kind, and the keys of its operations.
+fn left(shown: &Shown, records: &[Placed]) -> Vec<String> {
+    let text = |(_, _, record): Placed| match &record {
+        Record::Entry(entry, offsets) => {
+            assert_eq!(entry.payload.ops().len(), offsets.len());
+            let keys = entry.payload.ops().iter().map(|op| bytes_text::format(op.key()));
+            format!("{}:{}", entry.at.index, keys.collect::<Vec<_>>().join(","))
+        }
+        Record::Values(values) => values.iter().map(|value| bytes_text::format(&value.key)).collect(),
+        other => format!("{other:?}").split(['(', ' ']).next().unwrap_or_default().to_owned(),
+    };
+    records.iter().filter_map(|record| Filter(shown).part(record)).map(text).collect()
+}
+
+#[test]
+fn filters_leave_what_all_of_them_want() {
+    let put = |key: &'static str| {
+        let value = StoredValue::new(key.as_bytes(), key.into(), &Compression::default());
+        Op::Put { key: key.into(), value: OpValue::Full(value) }
+    };
+    let entry = |term, index, ops| {
+        Record::Entry(Entry { at: Position { term, index }, payload: Payload::Ops(ops) }, vec![0, 0])
+    };
+    let value = StoredValue::new(b"v", "v".into(), &Compression::default());
+    let values = vec![ValueRecord { offset: 9, length: 9, seq: 1, key: "v".into(), value }];
+    let records: Vec<Placed> = [
+        entry(1, 4, vec![put("a"), put("b")]),
+        entry(2, 5, vec![put("b"), Op::Delete { key: "c".into() }]),
+        Record::Vote(Vote { term: 2, node: None, committed: false }),
+        Record::Values(values),
+        Record::Footer,
+    ]
+    .into_iter()
+    .zip((100u32..).step_by(100))
+    .map(|(record, offset)| (offset, 50, record))
+    .collect();
+    let all = ["4:a,b", "5:b,c", "Vote", "v", "Footer"];
+    assert_eq!(left(&Shown::default(), &records), all);
+    assert!(!Filter(&Shown::default()).is_set());
+    let cases = [
+        (Shown { from: Some(200), ..Shown::default() }, vec!["5:b,c", "Vote", "v", "Footer"]),
+        (Shown { from_index: Some(5), ..Shown::default() }, vec!["5:b,c"]),
+        (Shown { to_index: Some(4), ..Shown::default() }, vec!["4:a,b"]),
+        (Shown { term: Some(2), ..Shown::default() }, vec!["5:b,c", "Vote"]),
+        (Shown { kind: Some("vote".into()), ..Shown::default() }, vec!["Vote"]),
+        (Shown { kind: Some("entry".into()), ..Shown::default() }, vec!["4:a,b", "5:b,c"]),
+        (Shown { kind: Some("delete".into()), ..Shown::default() }, vec!["5:c"]),
+        (Shown { kind: Some("put".into()), ..Shown::default() }, vec!["4:a,b", "5:b", "v"]),
+        (Shown { key: Some(Key(b"b".to_vec())), ..Shown::default() }, vec!["4:b", "5:b"]),
+        (Shown { key: Some(Key(b"v".to_vec())), ..Shown::default() }, vec!["v"]),
+        (Shown { key: Some(Key(b"b".to_vec())), term: Some(1), ..Shown::default() }, vec!["4:b"]),
+        (Shown { key: Some(Key(b"x".to_vec())), ..Shown::default() }, vec![]),
+    ];
+    for (shown, expected) in cases {
+        assert!(Filter(&shown).is_set());
+        assert_eq!(left(&shown, &records), expected, "{shown:?}");
+    }
+}
