@@ -56,6 +56,11 @@ pub const BUGS: &[&str] = &[
     "snapshot installed in two change-sets",
     "segment files removed before the manifest drops them",
     "position of a flush ahead of its table",
+    "moved values not synced",
+    "name of a file of moved values not synced",
+    "collected files removed too early",
+    "a moved value left out of the remap",
+    "codec of a moved value lost",
 ];
 
 /// The longest that finding a bug may take.

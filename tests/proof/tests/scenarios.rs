@@ -23,6 +23,11 @@ macro_rules! tests {
 }
 
 tests! {
+    scenario_01 a_deleted_key_is_written_back_by_a_collection
+    scenario_02 a_collected_file_is_removed_under_its_readers
+    scenario_03 a_collected_file_is_removed_before_its_replacement_is_durable
+    scenario_04 a_table_points_to_values_that_are_not_durable
+    scenario_05 a_collection_races_an_overwrite_and_wins
     scenario_06 a_roll_without_a_sync_of_the_directory
     scenario_07 a_manifest_switched_to_before_it_is_durable
     scenario_08 a_log_cut_at_a_bad_checksum_in_its_middle
@@ -38,5 +43,8 @@ tests! {
     scenario_18 a_snapshot_is_installed_by_half
     scenario_19 a_snapshot_leaves_the_old_membership
     scenario_20 the_applied_position_is_ahead_of_what_is_applied
+    scenario_26 a_compressed_value_is_moved_without_its_codec
+    scenario_28 a_collection_fills_the_disk_that_it_is_to_free
+    scenario_29 the_disk_holds_more_than_is_told
     scenario_30 memory_grows_with_the_unpurged_log
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kv_manifest::{State, names};
-use kv_vlog::{Ledger, ValueReader, ValueSegmentWriter};
+use kv_vfs::planted;
+use kv_vlog::{Codec, Ledger, ValueReader, ValueSegmentWriter};
 
 use super::Claim;
 use super::marks::Marks;
@@ -234,7 +235,10 @@ impl Collection {
     fn copy_one(&mut self, value: &Value) -> Result<u32, StoreError> {
         let Some(victim) = self.victims.get(value.place.victim as usize) else { return Ok(0) };
         // Verified on the way: damage is not carried into a file where it would look like a fresh write.
-        let record = victim.reader.value(value.place.at, value.length)?;
+        let mut record = victim.reader.value(value.place.at, value.length)?;
+        if planted::is("codec of a moved value lost") {
+            record.value.codec = Codec::Raw;
+        }
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {

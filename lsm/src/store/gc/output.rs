@@ -9,6 +9,7 @@ use kv_vlog::{Moved, SegmentIdentity, SegmentSummary};
 
 use super::collection::{Alias, Collected, Collection, Phase, Place};
 use crate::error::StoreError;
+use crate::key::{Slot, ValuePointer};
 use crate::store::pins::{GivenUp, Retired};
 use crate::store::view::Tables;
 
@@ -121,6 +122,9 @@ impl Collection {
         if let Some(reader) = reader {
             shared.log.move_values(reader, &verdict.moved);
         }
+        if planted::is("moved values written back") {
+            self.write_back()?;
+        }
         let gone = verdict.still.iter().map(|(file, _)| *file).collect::<BTreeSet<_>>();
         let retired = verdict.still.into_iter().map(|(file, segments)| {
             let places = segments.into_iter().map(|segment| (segment, file)).collect();
@@ -157,6 +161,19 @@ impl Collection {
             }
         }
         verdict
+    }
+
+    /// As a collection would that changes the keys' pointers: each value that was live becomes the newest again.
+    fn write_back(&mut self) -> Result<(), StoreError> {
+        let core = &self.shared.core;
+        for alias in &self.aliases {
+            let Some(victim) = self.victims.get_mut(alias.place.victim as usize) else { continue };
+            let head = victim.reader.head(alias.place.at)?;
+            let (segment, offset, length) = (alias.segment, alias.from, head.length);
+            let slot = Slot::Pointer(ValuePointer { segment, offset, length, value_bytes: 0 });
+            core.view().active.insert(&head.key, core.visible(), slot);
+        }
+        Ok(())
     }
 
     /// As if nothing could have changed.

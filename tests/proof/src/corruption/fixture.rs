@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kv_lsm::gc::{Standing, files};
 use kv_lsm::{NewStore, Options, Store};
 use kv_manifest::names::{self, FileName};
 use kv_vfs::{MemVfs, Survival, Vfs};
@@ -47,6 +48,9 @@ impl Fixture {
             let store = fixture.open(&fixture.disk).unwrap();
             if life == 1 {
                 install(&store, &mut dice);
+            }
+            if life == 2 {
+                collect(&store);
             }
             write(&store, &mut dice, count);
             store.close().unwrap();
@@ -118,6 +122,14 @@ fn install(store: &Store, dice: &mut Dice) {
     records_of(&all).into_iter().for_each(|record| receiver.add(record).unwrap());
     let at = Position { term: 1 + index / 4, index };
     assert!(store.install(receiver, at, store.membership()).unwrap());
+}
+
+/// Moves the values that the snapshot brought, so that there is a file with a remap, too.
+fn collect(store: &Store) {
+    let complete = files(&store.state()).into_iter().filter(|file| file.standing == Standing::Complete);
+    let live: Vec<u64> = complete.filter(|file| file.live_values > 0).map(|file| file.file).collect();
+    store.collect(&live).unwrap();
+    assert!(store.state().segments.values().any(|segment| segment.remapped), "nothing was moved");
 }
 
 /// Each kind of value and of operation; incompressible ones are short.

@@ -3,12 +3,14 @@
 //! Each stands with the bugs on purpose that it must find ([`crate::planted`]): take its guard away, and it
 //! fails. The numbers are those of the table in `docs/testing.md`.
 
+mod collect;
 mod log;
 mod manifest;
 mod memory;
 mod run;
 mod state;
 
+pub use collect::*;
 pub use log::*;
 pub use manifest::*;
 pub use memory::{Counting, memory_grows_with_the_unpurged_log};
@@ -37,6 +39,15 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    1 a_deleted_key_is_written_back_by_a_collection ["moved values written back"]
+    2 a_collected_file_is_removed_under_its_readers ["collected files removed under their readers"]
+    3 a_collected_file_is_removed_before_its_replacement_is_durable [
+        "collected files removed too early",
+        "moved values not synced",
+        "name of a file of moved values not synced",
+    ]
+    4 a_table_points_to_values_that_are_not_durable ["flush ahead of the log"]
+    5 a_collection_races_an_overwrite_and_wins ["moved values written back"]
     6 a_roll_without_a_sync_of_the_directory
         ["name of a segment not synced", "segment header not synced"]
     7 a_manifest_switched_to_before_it_is_durable [
@@ -63,5 +74,8 @@ scenarios! {
     19 a_snapshot_leaves_the_old_membership ["membership of a snapshot not installed"]
     20 the_applied_position_is_ahead_of_what_is_applied
         ["position of a flush ahead of its table"]
+    26 a_compressed_value_is_moved_without_its_codec ["codec of a moved value lost"]
+    28 a_collection_fills_the_disk_that_it_is_to_free ["collections take the last room"]
+    29 the_disk_holds_more_than_is_told ["files that are still read not told"]
     30 memory_grows_with_the_unpurged_log ["offsets of sealed segments kept"]
 }
