@@ -182,6 +182,11 @@ impl Core {
         self.progress.lock().clone()
     }
 
+    /// Puts a membership in force. The caller is the applier.
+    pub(crate) fn set_membership(&self, membership: (Position, Bytes)) {
+        self.progress.lock().membership = Some(membership);
+    }
+
     /// The newest sequence number that reads see.
     pub(crate) fn visible(&self) -> Seq {
         self.snapshots.lock().visible

@@ -84,6 +84,28 @@ impl Store {
         purge::drop_held(&self.shared)
     }
 
+    /// Gives a state that knows of no members its first ones: one that was repaired. Durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] where nothing was applied, something that is in no table, or a membership.
+    pub fn adopt_membership(&self, members: Bytes) -> Result<(), StoreError> {
+        let _applier = self.shared.applier.lock();
+        let _structure = self.shared.structure.lock();
+        self.shared.check()?;
+        let super::Shared { core, changes, .. } = &*self.shared;
+        let Some(at) = self.applied().filter(|at| self.flushed() == Some(*at) && self.membership().is_none())
+        else {
+            return Err(StoreError::Invalid(
+                "the store is no repaired one: it has members, or needs none".into(),
+            ));
+        };
+        let membership = (at, members);
+        let edit = core.flushed_edit(at, Some(&membership));
+        changes.commit("adopt members", vec![edit]).inspect_err(|error| self.shared.poison(error))?;
+        core.set_membership(membership);
+        Ok(())
+    }
+
     /// Refuses a position that contradicts the log: entries behind another entry would be taken for its
     /// successors.
     fn continues_behind(&self, at: Position) -> Result<(), StoreError> {

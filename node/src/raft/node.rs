@@ -26,6 +26,7 @@ use super::retention::{Floor, LeaderFloor, Retention};
 use super::state_machine::{SnapshotData, StateMachine};
 use super::types::{
     Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
+    sole_voter,
 };
 
 /// How far clocks may drift while a lease is out.
@@ -80,6 +81,21 @@ pub struct RaftNode {
     votes_from: Instant,
 }
 
+/// Has a node that finds a state without members, that of a repaired directory, be the only one.
+fn adopt(config: &NodeConfig, store: &Store) -> anyhow::Result<()> {
+    if store.applied().is_none() || store.membership().is_some() {
+        return Ok(());
+    }
+    match config.members.get(&config.node_id) {
+        Some(address) if config.members.len() == 1 => {
+            Ok(store.adopt_membership(sole_voter(config.node_id, address)?)?)
+        }
+        _ => anyhow::bail!(
+            "the data directory was repaired and knows no members: start it without --initial-cluster"
+        ),
+    }
+}
+
 impl RaftNode {
     /// Starts the member on its store; a new store begins a group of the members given. A sole voter
     /// elects itself at once rather than after an election timeout.
@@ -96,6 +112,7 @@ impl RaftNode {
             enable_pre_vote: Some(true),
             ..Config::default()
         };
+        adopt(config, &store)?;
         // openraft reads them from the log when they are committed.
         drop(store.take_uncommitted());
         let (floor, leader_floor, receiving) =

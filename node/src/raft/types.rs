@@ -124,6 +124,15 @@ pub(crate) fn decode_stored_membership(
     Ok(StoredMembership::new(decided.map(log_id), decode_membership(blob)?))
 }
 
+/// The membership, as the log stores it, of a group of this one node.
+pub(crate) fn sole_voter(node_id: u64, address: &str) -> io::Result<Bytes> {
+    let record = MembershipRecord {
+        voters: vec![BTreeSet::from([node_id])],
+        addresses: BTreeMap::from([(node_id, address.to_owned())]),
+    };
+    postcard::to_stdvec(&record).map(Bytes::from).map_err(io::Error::other)
+}
+
 fn decode_membership(blob: &[u8]) -> io::Result<MembershipOfUs> {
     let record: MembershipRecord = postcard::from_bytes(blob).map_err(|e| {
         io::Error::new(io::ErrorKind::InvalidData, format!("the membership in the log is damaged: {e}"))

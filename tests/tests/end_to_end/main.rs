@@ -13,6 +13,7 @@ mod libfiu;
 mod linearizable;
 mod model;
 mod proxy;
+mod repaired;
 mod resets;
 mod snapshots;
 mod sync;
