@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentKind, SegmentState, TableMeta};
+use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentKind, SegmentState, TableMeta, TimeStep};
 use serde_json::{Value, json};
 
 use crate::bytes_text;
@@ -132,6 +132,8 @@ pub fn edit_json(edit: &Edit) -> Value {
         Edit::PurgeFloor(at) => ("PurgeFloor", json!({ "position": position_json(at) })),
         Edit::NextFile(number) => ("NextFile", json!({ "number": number })),
         Edit::Epoch(number) => ("Epoch", json!({ "number": number })),
+        Edit::LogTime(step) => ("LogTime", json!({ "index": step.index, "unix_s": step.time })),
+        Edit::HistoryFloor(floor) => ("HistoryFloor", json!({ "index": floor })),
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("edit".into(), name.into());
@@ -173,6 +175,9 @@ pub fn edit_text(edit: &Edit) -> String {
         Edit::PurgeFloor(at) => format!("log purged up to {}", position_text(at)),
         Edit::NextFile(number) => format!("next file number {number}"),
         Edit::Epoch(number) => format!("epoch {number}"),
+        Edit::LogTime(step) => format!("log time {} from entry {} on", step.time, step.index),
+        Edit::HistoryFloor(Some(floor)) => format!("states from entry {floor} on can be read"),
+        Edit::HistoryFloor(None) => "only the newest state can be read".to_string(),
     }
 }
 
@@ -202,6 +207,8 @@ mod tests {
             Edit::PurgeFloor(at),
             Edit::NextFile(9),
             Edit::Epoch(9),
+            Edit::LogTime(TimeStep { index: 1, time: 2 }),
+            Edit::HistoryFloor(Some(3)),
             Edit::AddValueSegment {
                 segment: 1,
                 file: 2,

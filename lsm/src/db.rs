@@ -15,17 +15,17 @@
 
 mod admin;
 mod batch;
+mod writer;
 mod writes;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use batch::{Durability, WriteBatch};
-use kv_vfs::{DirLock, Executor, Gate, LockError, RealVfs, SystemClock, ThreadExecutor};
-use kv_vlog::{Appended, Op};
-use parking_lot::Mutex;
+use kv_vfs::{DirLock, LockError, RealVfs, SystemClock, ThreadExecutor, Wake};
+use writer::{Reclaimer, Writer};
 
 use crate::error::StoreError;
 use crate::options::Options;
@@ -33,23 +33,11 @@ use crate::store::{
     Applied, Environment, Found, Iter, IterOptions, NewStore, RangeSize, Scan, ScanRange, Snapshot, Store,
 };
 
-/// The term of all entries of an embedded database.
-const TERM: u64 = 1;
-
-/// A write that waits for its turn to be applied.
-struct Waiting {
-    entry: Appended,
-    result: Arc<Mutex<Option<Result<Applied, StoreError>>>>,
-}
-
 /// See the module.
 pub struct Db {
     store: Arc<Store>,
-    executor: Arc<dyn Executor>,
-    /// Writes in log order, not yet applied.
-    waiting: Mutex<VecDeque<Waiting>>,
-    /// One thread applies at a time, in order. Taken before `waiting`.
-    applying: Mutex<()>,
+    writer: Arc<Writer>,
+    reclaimer: Arc<dyn Wake>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -88,104 +76,54 @@ impl Db {
         if let Some(last) = store.log().state().last {
             store.log().set_committed(last.index + 1);
         }
-        Ok(Self {
-            store,
-            executor: environment.executor.clone(),
-            waiting: Mutex::default(),
-            applying: Mutex::new(()),
-            _lock: lock,
-        })
+        let Environment { executor, clock, .. } = environment.clone();
+        let writer = Arc::new(Writer::new(store.clone(), executor.clone(), clock));
+        let reclaimer = executor.spawn("reclaimer", Box::new(Reclaimer(writer.clone())));
+        Ok(Self { store, writer, reclaimer, _lock: lock })
     }
 
     /// Writes a batch, and says whether its checks held.
     pub fn write(&self, batch: WriteBatch) -> Result<Applied, StoreError> {
         let durability = batch.acknowledged();
-        let ops = batch.into_ops(self.store.options())?;
+        let ops = batch.into_ops(self.store.options(), || self.writer.stamp())?;
         // Before anything is appended: what is refused must not be found in the log by the next open.
         self.store.check()?;
         self.store.log().wait_room(self.store.options().waiting_bytes_max)?;
         match durability {
-            Durability::Sync => self.write_durably(ops),
-            Durability::Batched => self.write_batched(ops),
-        }
-    }
-
-    fn write_durably(&self, ops: Vec<Op>) -> Result<Applied, StoreError> {
-        let log = self.store.log();
-        let (gate, result) = (Arc::new(Gate::default()), Arc::new(Mutex::new(None)));
-        let opens = gate.clone();
-        let index = {
-            // Appending and queueing under one lock: entries are applied in log order.
-            let mut waiting = self.waiting.lock();
-            let entry = log.append_next(TERM, ops, Some(Box::new(move |_| opens.open())))?;
-            let index = entry.at.index;
-            waiting.push_back(Waiting { entry, result: result.clone() });
-            index
-        };
-        self.executor.wait(&gate);
-        if log.durable_next() <= index {
-            log.wait_durable()?; // says why the write failed
-        }
-        {
-            let _one = self.applying.lock();
-            self.apply_waiting(index);
-            log.set_committed(index + 1);
-        }
-        let result = result.lock().take();
-        result.unwrap_or_else(|| Err(StoreError::Invalid("a write was not applied".into())))
-    }
-
-    fn write_batched(&self, ops: Vec<Op>) -> Result<Applied, StoreError> {
-        let log = self.store.log();
-        // From before it has its place until it is applied: nobody else can, so it need not be queued.
-        let _one = self.applying.lock();
-        let entry = {
-            let _in_order = self.waiting.lock();
-            log.append_next(TERM, ops, None)?
-        };
-        self.apply_waiting(entry.at.index);
-        let applied = self.store.apply(&entry);
-        log.set_committed(entry.at.index + 1);
-        applied
-    }
-
-    /// Applies what waits, in order, up to and including `index`. The caller is the one who applies.
-    fn apply_waiting(&self, index: u64) {
-        loop {
-            let next = {
-                let mut waiting = self.waiting.lock();
-                let due = waiting.front().is_some_and(|front| front.entry.at.index <= index);
-                due.then(|| waiting.pop_front()).flatten()
-            };
-            let Some(next) = next else { break };
-            *next.result.lock() = Some(self.store.apply(&next.entry));
+            Durability::Sync => self.writer.write_durably(ops),
+            Durability::Batched => self.writer.write_batched(ops),
         }
     }
 
     /// The newest value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, StoreError> {
+        self.writer.keep_time();
         self.store.get(key, None)
     }
 
     /// `length` bytes of a value from `offset` on, cut at its end.
     pub fn get_range(&self, key: &[u8], offset: u64, length: u64) -> Result<Option<Found>, StoreError> {
+        self.writer.keep_time();
         self.store.get(key, Some(offset..offset.saturating_add(length)))
     }
 
     /// Keys of a range in order, as of now.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
+        self.writer.keep_time();
         self.store.scan(range)
     }
 
     /// An iterator in both directions over what is there now.
     #[must_use]
     pub fn iter(&self, options: IterOptions) -> Iter {
+        self.writer.keep_time();
         self.store.iter(options)
     }
 
     /// The newest values of keys, in the order given, all as of one moment. Values that lie apart are read by
     /// several threads.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Found>>, StoreError> {
+        self.writer.keep_time();
         self.store.multi_get(keys)
     }
 
@@ -197,7 +135,28 @@ impl Db {
     /// Pins what is there now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        self.writer.keep_time();
         self.store.snapshot()
+    }
+
+    /// Pins the state as it was once the write of this revision had taken effect, if that is kept:
+    /// [`Options::keep_versions`] and [`Options::keep_age`] say so.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let options = kv_lsm::Options { keep_versions: 100, ..Default::default() };
+    /// let db = kv_lsm::Db::open(dir.path(), options)?;
+    /// let first = db.put(b"key", "old")?;
+    /// db.put(b"key", "new")?;
+    /// assert_eq!(db.snapshot_at(first)?.get(b"key", None)?.unwrap().value, "old");
+    /// # db.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] where it is not kept any more, [`StoreError::Invalid`] where there is no such revision.
+    pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, StoreError> {
+        self.store.snapshot_at(revision)
     }
 
     /// The engine below.
@@ -209,13 +168,21 @@ impl Db {
     /// Writes everything out and stops. Without it nothing that was synced is lost; the next open then
     /// reads the end of the log.
     pub fn close(self) -> Result<(), StoreError> {
+        self.stop_reclaimer();
         self.store.close()
+    }
+
+    fn stop_reclaimer(&self) {
+        self.writer.stopping.store(true, Ordering::Release);
+        self.reclaimer.wake();
+        self.reclaimer.join();
     }
 }
 
 impl Drop for Db {
     /// Stops the workers: nothing may write into the directory once the lock is gone.
     fn drop(&mut self) {
+        self.stop_reclaimer();
         self.store.stop();
     }
 }

@@ -37,6 +37,16 @@ pub enum StoreError {
         /// The last entry that is in tables.
         flushed: Option<u64>,
     },
+    /// An earlier state was asked for that is not kept any more.
+    #[error(
+        "the state as of revision {asked} is not kept any more; the oldest one is that of revision {oldest}"
+    )]
+    Compacted {
+        /// The revision that was asked for.
+        asked: u64,
+        /// The oldest one whose state can be read.
+        oldest: u64,
+    },
     /// A collection was given up; everything is as before.
     #[error("not collected: {0}")]
     Cancelled(String),
@@ -71,6 +81,7 @@ impl StoreError {
             StoreError::Invalid(_)
             | StoreError::Received(_)
             | StoreError::NotFlushed { .. }
+            | StoreError::Compacted { .. }
             | StoreError::Cancelled(_)
             | StoreError::NoRoom { .. }
             | StoreError::Poisoned { .. }

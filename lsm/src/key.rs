@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 use bytes::Bytes;
+use kv_vlog::{Expiry, LogTime};
 
 /// Number of a version: the index of its log entry in the upper 48 bits, the number of the operation
 /// within the entry in the lower 16. The same on all nodes.
@@ -55,15 +56,34 @@ pub struct ValuePointer {
     pub value_bytes: u64,
 }
 
-/// What one version of a key holds.
+/// What one version of a key holds, and when it goes away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// The key was deleted.
     Tombstone,
     /// The value.
-    Inline(Bytes),
+    Inline(Bytes, Expiry),
     /// Where the value is.
-    Pointer(ValuePointer),
+    Pointer(ValuePointer, Expiry),
+}
+
+/// What a read is as of: it sees the versions up to a number, and of those the ones that have not expired.
+///
+/// Invariant: of two moments of a store, the one of the higher number has no lower time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// The newest version that is seen.
+    pub seq: Seq,
+    /// What time it is.
+    pub time: LogTime,
+}
+
+impl Moment {
+    /// Whether there is a value at this moment, where the newest version that it sees holds this.
+    #[must_use]
+    pub fn sees(&self, slot: &Slot) -> bool {
+        !slot.is_gone(self.time)
+    }
 }
 
 impl Slot {
@@ -72,8 +92,8 @@ impl Slot {
     pub fn kind(&self) -> Kind {
         match self {
             Slot::Tombstone => Kind::Tombstone,
-            Slot::Inline(_) => Kind::Inline,
-            Slot::Pointer(_) => Kind::Pointer,
+            Slot::Inline(..) => Kind::Inline,
+            Slot::Pointer(..) => Kind::Pointer,
         }
     }
 
@@ -82,9 +102,24 @@ impl Slot {
     pub fn value_bytes(&self) -> u64 {
         match self {
             Slot::Tombstone => 0,
-            Slot::Inline(value) => value.len() as u64,
-            Slot::Pointer(pointer) => pointer.value_bytes,
+            Slot::Inline(value, _) => value.len() as u64,
+            Slot::Pointer(pointer, _) => pointer.value_bytes,
         }
+    }
+
+    /// When it goes away; a tombstone does not.
+    #[must_use]
+    pub fn expires(&self) -> Expiry {
+        match self {
+            Slot::Tombstone => Expiry::NEVER,
+            Slot::Inline(_, expires) | Slot::Pointer(_, expires) => *expires,
+        }
+    }
+
+    /// Whether the key is not there at this time, if this is its newest version.
+    #[must_use]
+    pub fn is_gone(&self, time: LogTime) -> bool {
+        *self == Slot::Tombstone || self.expires().is_past(time)
     }
 }
 

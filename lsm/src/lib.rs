@@ -46,14 +46,16 @@ pub mod merge;
 pub mod offline;
 mod options;
 pub mod repair;
+mod stamp;
 mod store;
 pub mod table;
 mod two_way;
 
 pub use db::{Db, Durability, WriteBatch};
 pub use error::StoreError;
-pub use kv_vlog::Expect;
+pub use kv_vlog::{Expect, Expiry, LogTime};
 pub use options::Options;
+pub use stamp::Stamper;
 pub use store::{
     Applied, Bookmark, Collected, Collection, CompactionStats, Environment, Export, ExportRecord,
     ExportValue, Found, GcReport, GcRun, HeldFile, Holder, Iter, IterOptions, LevelStats, NewStore,

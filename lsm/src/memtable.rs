@@ -5,9 +5,10 @@ mod version;
 use std::collections::btree_map::Range;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{self, AtomicU64, AtomicUsize};
+use std::sync::atomic::{self, AtomicBool, AtomicU64, AtomicUsize};
 
 use bytes::{Bytes, BytesMut};
+use kv_vlog::Expiry;
 use parking_lot::{Mutex, RwLock};
 
 use crate::cursor::{Cursor, TwoWayCursor};
@@ -36,6 +37,8 @@ pub struct Memtable {
     bytes: AtomicUsize,
     seq_min: AtomicU64,
     seq_max: AtomicU64,
+    /// Whether anything in it goes away by itself.
+    expires: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,7 @@ impl Default for Memtable {
             bytes: AtomicUsize::new(0),
             seq_min: AtomicU64::new(Seq::MAX),
             seq_max: AtomicU64::new(0),
+            expires: AtomicBool::new(false),
         }
     }
 }
@@ -72,16 +76,16 @@ impl Memtable {
     /// network frame or block alive.
     pub fn insert(&self, key: &[u8], seq: Seq, slot: Slot) {
         match slot {
-            Slot::Inline(value) => self.insert_inline(key, seq, &value),
+            Slot::Inline(value, expires) => self.insert_inline(key, seq, &value, expires),
             other => self.insert_copied(self.copy_key(key), seq, other),
         }
     }
 
     /// As [`Memtable::insert`], of a version with its value.
-    pub fn insert_inline(&self, key: &[u8], seq: Seq, value: &[u8]) {
+    pub fn insert_inline(&self, key: &[u8], seq: Seq, value: &[u8], expires: Expiry) {
         let key = self.copy_key(key);
         let value = self.copies.lock().copy(value);
-        self.insert_copied(key, seq, Slot::Inline(value));
+        self.insert_copied(key, seq, Slot::Inline(value, expires));
     }
 
     fn copy_key(&self, key: &[u8]) -> Key {
@@ -91,6 +95,9 @@ impl Memtable {
     fn insert_copied(&self, key: Key, seq: Seq, slot: Slot) {
         let key_bytes = key.len();
         let added = entry_bytes(key_bytes, &slot);
+        if slot.expires() != Expiry::NEVER {
+            self.expires.store(true, atomic::Ordering::Release);
+        }
         let replaced = self.map.write().insert(Version { key, seq }, slot);
         // After the map: who sees the number finds the version.
         self.seq_min.fetch_min(seq, atomic::Ordering::Release);
@@ -132,6 +139,12 @@ impl Memtable {
         self.entries() == 0
     }
 
+    /// Whether anything in it goes away by itself.
+    #[must_use]
+    pub fn expires(&self) -> bool {
+        self.expires.load(atomic::Ordering::Acquire)
+    }
+
     /// Lowest seq in it; `None` where it is empty.
     #[must_use]
     pub fn seq_min(&self) -> Option<Seq> {
@@ -154,8 +167,8 @@ impl Memtable {
 
 fn entry_bytes(key_len: usize, slot: &Slot) -> usize {
     let inline = match slot {
-        Slot::Inline(value) => value.len(),
-        Slot::Tombstone | Slot::Pointer(_) => 0,
+        Slot::Inline(value, _) => value.len(),
+        Slot::Tombstone | Slot::Pointer(..) => 0,
     };
     let long_key = if key_len > SHORT_KEY_BYTES { key_len } else { 0 };
     // Two thirds of a tree's nodes are in use, when keys come in no order.
@@ -281,7 +294,6 @@ mod tests {
     use super::*;
     use crate::table::testing::{any_versions, collect, collect_back, few, inline, lookup, version};
     use proptest::prelude::*;
-    use std::sync::atomic::AtomicBool;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 40, ..Default::default() })]
@@ -330,7 +342,7 @@ mod tests {
     fn keeps_nothing_of_the_caller_alive() {
         let frame = Bytes::from(vec![1; 100]);
         let memtable = Memtable::default();
-        memtable.insert(&frame[..4], 1, Slot::Inline(frame.slice(10..20)));
+        memtable.insert(&frame[..4], 1, Slot::Inline(frame.slice(10..20), Expiry::NEVER));
         assert!(frame.is_unique());
     }
 

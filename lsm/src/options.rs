@@ -8,6 +8,9 @@ use kv_vlog::{Compression, OnFatal};
 use crate::compaction::{Limits, PickOptions};
 use crate::gc::GcOptions;
 
+/// Bounds what is remembered of the time that the log carries: 8 bytes in the manifest and 16 in memory for each second.
+const KEEP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
 #[derive(Clone)]
 pub struct Options {
@@ -22,6 +25,12 @@ pub struct Options {
     pub compression: Compression,
     /// When values that nobody can read any more are given up.
     pub gc: GcOptions,
+    /// The state as of each of so many last revisions can be read: entries of the log, of which each write is one. What
+    /// they need is kept by flushes and compactions, and its values by value GC. Default 0: only the newest state can.
+    pub keep_versions: u64,
+    /// ... and the state as of any moment of this time, in seconds, by the time that the log carries. With both, what either
+    /// wants is kept. At most 7 days. Default: none.
+    pub keep_age: Option<Duration>,
     /// Bytes of log that are kept, where the store is to purge by itself what is in tables; `None`: whoever
     /// drives the store purges. Default `None`; 0 for a [`Db`](crate::Db), whose log nobody reads.
     pub log_kept_bytes: Option<u64>,
@@ -103,6 +112,8 @@ impl Default for Options {
             separate_bytes_min: 1 << 10,
             compression: Compression::default(),
             gc: GcOptions::default(),
+            keep_versions: 0,
+            keep_age: None,
             log_kept_bytes: None,
             memtable_bytes_max: 64 * MIB,
             memtable_entries_max: 1_000_000,
@@ -169,6 +180,9 @@ impl Options {
         }
         if self.erase_within.is_some_and(|within| within < Duration::from_secs(1)) {
             return Err("erase_within must be 1 s at least".into());
+        }
+        if self.keep_age.is_some_and(|age| age < Duration::from_secs(1) || age > KEEP_AGE_MAX) {
+            return Err("keep_age must lie between 1 s and 7 days".into());
         }
         let (min, max) = (*self.segment_bytes.start(), *self.segment_bytes.end());
         if min < 64 << 10 || max < min || max > 1 << 31 {

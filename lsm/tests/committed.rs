@@ -31,7 +31,7 @@ fn entries_in_tables_are_committed_after_a_power_loss() {
     let key = Bytes::from_static(b"key");
     let value = StoredValue::new(&key, Bytes::from_static(b"value"), &Compression::default());
     let ops = vec![Op::Put { key, value: OpValue::Full(value) }];
-    let entry = Entry { at: Position { term: 1, index: 0 }, payload: Payload::Ops(ops) };
+    let entry = Entry { at: Position { term: 1, index: 0 }, time: 0, payload: Payload::Ops(ops) };
     store.log().append(vec![entry], Box::new(|_| {})).unwrap();
     store.log().wait_durable().unwrap();
     let committed = store.log().entries(0..1, u64::MAX, false).unwrap();

@@ -51,7 +51,13 @@ fn table(vfs: &Arc<dyn Vfs>, dir: &Path, id: u64, keys: u64) -> Arc<TableReader>
         })
         .take(100)
         .collect();
-        writer.add(&(key * 2 + id % 2).to_be_bytes(), id, &Slot::Inline(Bytes::from(value))).unwrap();
+        writer
+            .add(
+                &(key * 2 + id % 2).to_be_bytes(),
+                id,
+                &Slot::Inline(Bytes::from(value), kv_lsm::Expiry::NEVER),
+            )
+            .unwrap();
     }
     let summary = writer.finish().unwrap();
     TableReader::open(vfs, dir, &identity(id), summary.bytes).unwrap()
@@ -65,7 +71,7 @@ fn merge(keys: u64) -> (usize, usize) {
         inputs: (1..=3).map(|id| table(&vfs, dir.path(), id, keys)).collect(),
         from: None,
         to: None,
-        snapshots: Vec::new(),
+        horizon: kv_lsm::compaction::Horizon::default(),
         older: RangeSet::default(),
         table_bytes: 256 << 10,
         grandparents: Vec::new(),

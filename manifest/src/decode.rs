@@ -3,7 +3,7 @@
 
 use kv_vfs::varint;
 
-use crate::edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta};
+use crate::edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta, TimeStep};
 use crate::format::Kind;
 
 /// Why a payload is not a change-set.
@@ -144,7 +144,14 @@ impl Input<'_> {
             Kind::NextFile => Edit::NextFile(self.number("the next file number")?),
             Kind::Epoch => Edit::Epoch(self.number("the epoch")?),
             Kind::AddValueSegment => self.added_values()?,
+            Kind::LogTime => Edit::LogTime(self.time_step()?),
+            Kind::HistoryFloor => Edit::HistoryFloor(self.optional("the history floor")?),
         })
+    }
+
+    fn time_step(&mut self) -> Result<TimeStep, DecodeError> {
+        let (index, time) = (self.number("the entry of a log time")?, self.number("a log time")?);
+        Ok(TimeStep { index, time: u32::try_from(time).map_err(|_| malformed("a log time"))? })
     }
 
     fn identity(&mut self) -> Result<Identity, DecodeError> {

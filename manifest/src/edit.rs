@@ -31,6 +31,15 @@ pub struct LogPosition {
     pub index: u64,
 }
 
+/// From this entry of the log on it was this time, until the next step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeStep {
+    /// Index of the entry.
+    pub index: u64,
+    /// Log time in seconds since 1970.
+    pub time: u32,
+}
+
 /// What one table points to in one segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentRef {
@@ -174,6 +183,11 @@ pub enum Edit {
     NextFile(u64),
     /// How often this directory was opened for writing so far.
     Epoch(u64),
+    /// The log time went on. Recorded with the [`Edit::Flushed`] that brings the entry into tables.
+    LogTime(TimeStep),
+    /// States as of this entry and later ones can be read: no table was written without a version that they
+    /// need. `None`: only the newest state can.
+    HistoryFloor(Option<u64>),
 }
 
 /// Edits that become true together.

@@ -2,7 +2,7 @@
 
 use kv_vfs::varint::{put, put_bytes};
 
-use crate::edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, TableMeta};
+use crate::edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, TableMeta, TimeStep};
 use crate::format::{self, Kind};
 use crate::state::{SegmentKind, SegmentState, State};
 
@@ -48,6 +48,11 @@ fn put_edit(out: &mut Vec<u8>, edit: &Edit) {
         Edit::PurgeFloor(position) => put_kind(out, Kind::PurgeFloor, &[position.term, position.index]),
         Edit::NextFile(number) => put_kind(out, Kind::NextFile, &[*number]),
         Edit::Epoch(epoch) => put_kind(out, Kind::Epoch, &[*epoch]),
+        Edit::LogTime(TimeStep { index, time }) => put_kind(out, Kind::LogTime, &[*index, u64::from(*time)]),
+        Edit::HistoryFloor(floor) => {
+            out.push(Kind::HistoryFloor as u8);
+            put_optional(out, *floor);
+        }
     }
 }
 
@@ -123,6 +128,8 @@ pub(crate) fn whole_state(state: &State, unix_ms: u64) -> ChangeSet {
     if let Some(position) = state.flushed {
         edits.push(Edit::Flushed { position, membership: state.membership.clone() });
     }
+    edits.extend(state.times.iter().copied().map(Edit::LogTime));
+    edits.extend(state.history_floor.map(|floor| Edit::HistoryFloor(Some(floor))));
     edits.extend(state.replay_from.map(|segment| Edit::ReplayFrom { segment }));
     edits.extend(state.purge_floor.map(Edit::PurgeFloor));
     ChangeSet { number: state.number, unix_ms, cause: "rewrite".to_string(), edits }

@@ -4,8 +4,9 @@
 //! references, sharing of files) is then checked for what was touched. A broken rule puts everything back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::edit::{ChangeSet, Edit, LogPosition, SealedInfo, TableMeta};
+use crate::edit::{ChangeSet, Edit, LogPosition, SealedInfo, TableMeta, TimeStep};
 use crate::state::{InvalidEdit, SegmentKind, SegmentState, State};
 use crate::undo::{Undo, Was};
 
@@ -99,9 +100,36 @@ impl<'a> Fold<'a> {
                     not_below("the epoch", self.state.epoch.saturating_add(1), *epoch)?;
                     self.state.epoch = *epoch;
                 }
+                Edit::LogTime(step) => self.add_time(*step)?,
+                Edit::HistoryFloor(floor) => {
+                    if let (Some(from), Some(to)) = (self.state.history_floor, *floor) {
+                        not_below("the history floor", from, to)?;
+                    }
+                    self.state.history_floor = *floor;
+                }
             }
         }
+        self.forget_times();
         self.at_the_end()
+    }
+
+    fn add_time(&mut self, step: TimeStep) -> Result<(), InvalidEdit> {
+        if let Some(last) = self.state.times.last() {
+            not_below("the log time", u64::from(last.time) + 1, u64::from(step.time))?;
+            not_below("the entry of a log time", last.index.saturating_add(1), step.index)?;
+        }
+        Arc::make_mut(&mut self.state.times).push(step);
+        Ok(())
+    }
+
+    /// Of what is not newer than the oldest state that can be read, only the last step matters.
+    fn forget_times(&mut self) {
+        let Some(flushed) = self.state.flushed else { return };
+        let oldest = self.state.history_floor.map_or(flushed.index, |floor| floor.min(flushed.index));
+        let known = self.state.times.partition_point(|step| step.index <= oldest);
+        if known > 1 {
+            Arc::make_mut(&mut self.state.times).drain(..known - 1);
+        }
     }
 
     fn add_table(&mut self, table: &TableMeta) -> Result<(), InvalidEdit> {

@@ -87,11 +87,15 @@ pub enum Kind {
     Epoch = 13,
     /// [`crate::Edit::AddValueSegment`]
     AddValueSegment = 14,
+    /// [`crate::Edit::LogTime`]
+    LogTime = 15,
+    /// [`crate::Edit::HistoryFloor`]
+    HistoryFloor = 16,
 }
 
 impl Kind {
     /// The newest kind this program knows.
-    pub const LAST: u8 = Kind::AddValueSegment as u8;
+    pub const LAST: u8 = Kind::HistoryFloor as u8;
 
     /// The kind stored as this byte, if it is known.
     pub fn from_byte(byte: u8) -> Option<Kind> {
@@ -110,6 +114,8 @@ impl Kind {
             12 => Kind::NextFile,
             13 => Kind::Epoch,
             14 => Kind::AddValueSegment,
+            15 => Kind::LogTime,
+            16 => Kind::HistoryFloor,
             _ => return None,
         })
     }

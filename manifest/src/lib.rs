@@ -35,7 +35,7 @@ mod tests;
 
 pub use check::{CrossCheck, Problem, cross_check, remove_orphans};
 pub use decode::{DecodeError, decode_change_set};
-pub use edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta};
+pub use edit::{ChangeSet, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta, TimeStep};
 pub use encode::encode_change_set;
 pub use error::ManifestError;
 pub use format::FORMAT_VERSION;

@@ -1,8 +1,9 @@
 //! The state that change-sets fold to, and why one may be refused.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::edit::{ChangeSet, Identity, LogPosition, SealedInfo, TableMeta};
+use crate::edit::{ChangeSet, Identity, LogPosition, SealedInfo, TableMeta, TimeStep};
 use crate::fold::Fold;
 use crate::index::Index;
 
@@ -68,6 +69,11 @@ pub struct State {
     pub next_file: u64,
     /// How often this directory was opened for writing.
     pub epoch: u64,
+    /// How the log time went on, ascending by both. Invariant: of the steps at or before the oldest state that can be
+    /// read, the last one alone.
+    pub times: Arc<Vec<TimeStep>>,
+    /// States as of this entry and later ones can be read; `None`: only the newest one. Never goes back.
+    pub history_floor: Option<u64>,
     /// Number of the last change-set; 0 before the first.
     pub number: u64,
     pub(crate) index: Index,

@@ -1,6 +1,8 @@
 //! The way back from a change-set that was applied but turned out wrong, or could not be written.
 
-use crate::edit::{Identity, LogPosition, TableMeta};
+use std::sync::Arc;
+
+use crate::edit::{Identity, LogPosition, TableMeta, TimeStep};
 use crate::state::{SegmentState, State};
 
 /// The way back from one applied change-set.
@@ -15,6 +17,8 @@ pub(crate) struct Undo {
     purge_floor: Option<LogPosition>,
     next_file: u64,
     epoch: u64,
+    times: Arc<Vec<TimeStep>>,
+    history_floor: Option<u64>,
     number: u64,
 }
 
@@ -36,6 +40,8 @@ impl Undo {
             purge_floor: state.purge_floor,
             next_file: state.next_file,
             epoch: state.epoch,
+            times: state.times.clone(),
+            history_floor: state.history_floor,
             number: state.number,
         }
     }
@@ -55,6 +61,8 @@ impl Undo {
         state.purge_floor = self.purge_floor;
         state.next_file = self.next_file;
         state.epoch = self.epoch;
+        state.times = self.times;
+        state.history_floor = self.history_floor;
         state.number = self.number;
     }
 }

@@ -14,7 +14,7 @@ fn entry() -> Entry {
     let key = Bytes::from_static(b"k");
     let value = OpValue::Full(StoredValue::new(&key, Bytes::from_static(b"hello"), &Compression::default()));
     let ops = vec![Op::Put { key, value }, Op::Delete { key: Bytes::from_static(b"old") }];
-    Entry { at: Position { term: 1, index: 3 }, payload: Payload::Ops(ops) }
+    Entry { at: Position { term: 1, index: 3 }, time: 0, payload: Payload::Ops(ops) }
 }
 
 fn identity() -> SegmentIdentity {

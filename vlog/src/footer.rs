@@ -230,7 +230,7 @@ mod tests {
     fn tally(entries: impl IntoIterator<Item = (u64, u64)>) -> Tally {
         let mut tally = Tally::default();
         for (n, (term, index)) in (0u32..).zip(entries) {
-            let entry = Entry { at: Position { term, index }, payload: Payload::Blank };
+            let entry = Entry { at: Position { term, index }, time: 0, payload: Payload::Blank };
             tally.add(4096 + n * 77, &Record::Entry(entry, Vec::new()));
         }
         tally

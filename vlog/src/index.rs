@@ -274,7 +274,7 @@ mod tests {
     use crate::types::Payload;
 
     fn blank(term: u64, index: u64) -> Entry {
-        Entry { at: Position { term, index }, payload: Payload::Blank }
+        Entry { at: Position { term, index }, time: 0, payload: Payload::Blank }
     }
 
     fn sample() -> LogIndex {

@@ -27,7 +27,7 @@ fn are_written_when_it_is_time_when_there_are_many_or_when_somebody_waits() {
         Vlog::start(vfs, clock.clone(), Arc::new(executor.clone()), home.book.clone(), options, recovered);
     let log = log.unwrap();
 
-    let first = log.append_next(1, put(10), None).unwrap();
+    let first = log.append_next(1, 7, put(10), None).unwrap();
     assert_eq!(first.at, Position { term: 1, index: 1 });
     executor.run_until_idle();
     executor.advance(Duration::from_millis(4));
@@ -35,28 +35,28 @@ fn are_written_when_it_is_time_when_there_are_many_or_when_somebody_waits() {
     executor.advance(Duration::from_millis(1));
     assert_eq!((log.durable_next(), log.waiting_bytes()), (2, 0));
 
-    let seen = log.append_next(1, put(300_000), None).unwrap();
+    let seen = log.append_next(1, 7, put(300_000), None).unwrap();
     assert!(matches!(seen.payload.ops(), [Op::Put { value: OpValue::At { value_bytes: 300_000, .. }, .. }]));
     executor.run_until_idle();
     assert_eq!(log.durable_next(), 2);
-    log.append_next(1, put(300_001), None).unwrap();
+    log.append_next(1, 7, put(300_001), None).unwrap();
     executor.run_until_idle();
     assert_eq!(log.durable_next(), 4, "many bytes do not wait");
 
-    log.append_next(1, put(10), None).unwrap();
+    log.append_next(1, 7, put(10), None).unwrap();
     executor.run_until_idle();
-    log.append_next(1, put(11), Some(Box::new(|result| result.unwrap()))).unwrap();
+    log.append_next(1, 7, put(11), Some(Box::new(|result| result.unwrap()))).unwrap();
     executor.run_until_idle();
     assert_eq!(log.durable_next(), 6, "a callback brings those before it along");
 
     let before = clock.monotonic();
-    log.append_next(1, put(12), None).unwrap();
+    log.append_next(1, 7, put(12), None).unwrap();
     log.wait_durable().unwrap();
-    log.append_next(1, put(13), None).unwrap();
+    log.append_next(1, 7, put(13), None).unwrap();
     log.wait_room(1).unwrap();
     assert_eq!((log.durable_next(), clock.monotonic()), (8, before), "who waits does not wait for the time");
 
-    log.append_next(1, put(14), None).unwrap();
+    log.append_next(1, 7, put(14), None).unwrap();
     log.close().unwrap();
     let (_, replayed) = home.recover().unwrap();
     assert_eq!(replayed.entries.len(), 8);

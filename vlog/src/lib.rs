@@ -80,7 +80,9 @@ pub use remap::{Moved, PageCache};
 pub use salvage::{NoValue, SalvageFile, Salvaged, SalvagedValues, ValuePlace, WrittenAs};
 pub use scan::{Found, Record, ScanEnd, SegmentScanner};
 pub use tail::Appended;
-pub use types::{Entry, Expect, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of};
+pub use types::{
+    Entry, Expect, Expiry, LogTime, Op, OpValue, Payload, Pointer, Position, ValueRecord, Vote, seq_of,
+};
 pub use value::{Codec, Compression, StoredValue, UnknownCodec};
 pub use values::ValueSegmentWriter;
 pub use verify::{Verified, verify_segment, walk_segment};

@@ -23,7 +23,7 @@ use crate::record::entry_bytes;
 use crate::recover::{Recovered, SegmentInput, SegmentKind};
 use crate::state::{Closing, Draft, Inner, Pending, Shared};
 use crate::tail::{Appended, TailCache};
-use crate::types::{Entry, Op, Payload, Position, Vote};
+use crate::types::{Entry, LogTime, Op, Payload, Position, Vote};
 use crate::values::ValueSegmentWriter;
 use crate::writer::Writer;
 
@@ -127,7 +127,7 @@ impl Vlog {
         Ok(())
     }
 
-    /// Appends operations as the entry that comes next, of this term; the first one is number 1. It can be
+    /// Appends operations as the entry that comes next, of this term and time; the first one is number 1. It can be
     /// read on return, and is given as applying it wants it.
     ///
     /// With a callback it is written at once. Without, it is written with what comes later: within
@@ -135,10 +135,11 @@ impl Vlog {
     pub fn append_next(
         &self,
         term: u64,
+        time: LogTime,
         ops: Vec<Op>,
         callback: Option<Callback>,
     ) -> Result<Appended, VlogError> {
-        let mut entry = Entry { at: Position { term, index: 0 }, payload: Payload::Ops(ops) };
+        let mut entry = Entry { at: Position { term, index: 0 }, time, payload: Payload::Ops(ops) };
         check_size(&entry)?;
         let mut inner = self.shared.inner.lock();
         inner.check()?;

@@ -241,7 +241,7 @@ impl SegmentFile {
             return Err(self.corruption(at, "chunk table is longer than the value"));
         }
         let head = self.read(at + fixed as u64, head_len)?;
-        if value_crc(key, Codec::Chunked, header.value_bytes, &head) != header.value_crc {
+        if value_crc(key, Codec::Chunked, header.value_bytes, header.expires, &head) != header.value_crc {
             return Err(self.corruption(at, "checksum of the chunk table does not match"));
         }
         let chunks = parse_chunks(&head, header.value_bytes).map_err(|why| self.corruption(at, why))?;

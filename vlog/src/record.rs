@@ -9,7 +9,7 @@ use kv_vfs::AlignedBuf;
 use crate::field::{Fields, FixedFields};
 use crate::format::{KEY_BYTES_MAX, OP_HEADER_BYTES, RECORD_HEADER_BYTES, kind, op, payload};
 use crate::header::{decode_vote, encode_vote};
-use crate::types::{Entry, Expect, Op, OpValue, Payload, Position, ValueRecord, Vote, seq_of};
+use crate::types::{Entry, Expect, Expiry, Op, OpValue, Payload, Position, ValueRecord, Vote, seq_of};
 use crate::value::StoredValue;
 
 const RECORD_HEAD: usize = RECORD_HEADER_BYTES as usize;
@@ -47,8 +47,10 @@ pub(crate) fn put_entry(out: &mut AlignedBuf, entry: &Entry) -> u32 {
     };
     let mut head = RecordHead::new();
     head.at(0, &[kind::ENTRY, payload_kind]).at(2, &(ops.len() as u16).to_le_bytes());
-    head.at(4, &(entry_bytes(entry) as u32).to_le_bytes()).at(8, &[0; 8]);
-    head.at(16, &entry.at.term.to_le_bytes()).at(24, &entry.at.index.to_le_bytes());
+    head.at(4, &(entry_bytes(entry) as u32).to_le_bytes()).at(8, &[0; 4]);
+    head.at(12, &entry.time.to_le_bytes())
+        .at(16, &entry.at.term.to_le_bytes())
+        .at(24, &entry.at.index.to_le_bytes());
     let head = head.finish();
     let (start, mut digest) = (out.len(), record_digest(&head));
     out.extend_from_slice(&head);
@@ -171,7 +173,9 @@ fn op_header(op: &Op, seq: u64) -> ([u8; OP_HEAD], u32) {
     };
     let (crc, stored_bytes, value_crc) = (0, 0, 0);
     let key_bytes = op.key().len() as u32;
-    OpHeader { crc, kind, codec: 0, key_bytes, stored_bytes, value_bytes, seq, value_crc }.encode(op.key())
+    let (codec, expires) = (0, Expiry::NEVER);
+    OpHeader { crc, kind, codec, key_bytes, stored_bytes, value_bytes, seq, value_crc, expires }
+        .encode(op.key())
 }
 
 fn value_header(key: &[u8], seq: u64, value: &StoredValue) -> ([u8; OP_HEAD], u32) {
@@ -184,6 +188,7 @@ fn value_header(key: &[u8], seq: u64, value: &StoredValue) -> ([u8; OP_HEAD], u3
         value_bytes: value.value_bytes,
         seq,
         value_crc: value.crc,
+        expires: value.expires,
     };
     header.encode(key)
 }
@@ -206,6 +211,7 @@ pub(crate) struct OpHeader {
     pub value_bytes: u64,
     pub seq: u64,
     pub value_crc: u32,
+    pub expires: Expiry,
 }
 
 impl OpHeader {
@@ -214,7 +220,8 @@ impl OpHeader {
         let mut f = FixedFields::new();
         f.at(0, &[0; 4]).at(4, &[self.kind, self.codec, 0, 0]).at(8, &self.key_bytes.to_le_bytes());
         f.at(12, &self.stored_bytes.to_le_bytes()).at(16, &self.value_bytes.to_le_bytes());
-        f.at(24, &self.seq.to_le_bytes()).at(32, &self.value_crc.to_le_bytes()).at(36, &[0; 4]);
+        f.at(24, &self.seq.to_le_bytes()).at(32, &self.value_crc.to_le_bytes());
+        f.at(36, &self.expires.stored().to_le_bytes());
         let mut bytes: [u8; OP_HEAD] = f.finish();
         let crc = op_crc(&bytes, key);
         bytes.split_at_mut(4).0.copy_from_slice(&crc.to_le_bytes());
@@ -246,6 +253,7 @@ impl OpHeader {
             value_bytes: f.u64(16)?,
             seq: f.u64(24)?,
             value_crc: f.u32(32)?,
+            expires: Expiry::from_stored(f.u32(36)?),
         })
     }
 
@@ -338,7 +346,8 @@ fn parse_entry(
         }
         other => return Err(format!("unknown payload kind {other}: written by a newer version, or damaged")),
     };
-    Ok((Parsed::Entry(Entry { at, payload }, offsets), crc))
+    let time = Fields(head).u32(12).unwrap_or_default();
+    Ok((Parsed::Entry(Entry { at, time, payload }, offsets), crc))
 }
 
 /// An operation within a record.
@@ -388,7 +397,8 @@ pub(crate) fn parse_op(bytes: &Bytes) -> Result<(OpHeader, Op), String> {
     let op = match header.kind {
         op::PUT => {
             let stored = bytes.slice(start..end);
-            let value = StoredValue::parse(&key, header.codec, header.value_crc, header.value_bytes, stored)?;
+            let OpHeader { codec, value_crc, value_bytes, expires, .. } = header;
+            let value = StoredValue::parse(&key, codec, value_crc, value_bytes, expires, stored)?;
             Op::Put { key, value: OpValue::Full(value) }
         }
         op::DELETE => Op::Delete { key },

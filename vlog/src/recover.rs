@@ -258,14 +258,14 @@ impl<R: Replay> Recovery<'_, R> {
     ) -> Result<(), R::Error> {
         self.follows(path, offset, entry.at.index)?;
         self.index.push(segment, offset, &entry);
-        let payload = match entry.payload {
+        let payload = match &entry.payload {
             Payload::Ops(list) => {
                 let view = |(op, at): (&Op, &u32)| pointer_view(op, segment, *at, self.inline_below);
                 Payload::Ops(list.iter().zip(ops).map(view).collect())
             }
-            other => other,
+            other => other.clone(),
         };
-        self.replay.entry(Entry { at: entry.at, payload })
+        self.replay.entry(Entry { payload, ..entry })
     }
 
     /// Refuses what stands at `index` where entries before it are missing. Those below the floor may be:

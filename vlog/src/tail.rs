@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::record::op_bytes;
 use crate::types::{Entry, Op, OpValue, Payload, Pointer, seq_of};
+use crate::value::StoredValue;
 
 /// An entry and where it lies.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Cached {
     pub(crate) fn pointers(&self, inline_below: u64) -> Entry {
         let Payload::Ops(_) = self.entry.payload else { return self.entry.clone() };
         let ops = self.op_offsets().map(|(offset, op)| pointer_view(op, self.segment, offset, inline_below));
-        Entry { at: self.entry.at, payload: Payload::Ops(ops.collect()) }
+        Entry { at: self.entry.at, time: self.entry.time, payload: Payload::Ops(ops.collect()) }
     }
 
     /// The operation whose record the pointer names, and its sequence number.
@@ -81,7 +82,8 @@ pub(crate) fn pointer_view(op: &Op, segment: u64, offset: u32, inline_below: u64
     match op {
         Op::Put { key, value: OpValue::Full(value) } if is_large(op, inline_below) => {
             let pointer = Pointer { segment, offset, length: op_bytes(op) as u32 };
-            Op::Put { key: key.clone(), value: OpValue::At { pointer, value_bytes: value.value_bytes } }
+            let StoredValue { value_bytes, expires, .. } = *value;
+            Op::Put { key: key.clone(), value: OpValue::At { pointer, value_bytes, expires } }
         }
         other => other.clone(),
     }

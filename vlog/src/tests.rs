@@ -133,8 +133,17 @@ impl Home {
 
 pub(crate) fn put(term: u64, index: u64, value: Bytes) -> Entry {
     let key = Bytes::from(format!("key{index}"));
-    let value = OpValue::Full(StoredValue::new(&key, value, &Compression::default()));
-    Entry { at: Position { term, index }, payload: Payload::Ops(vec![Op::Put { key, value }]) }
+    let value = StoredValue::expiring(&key, value, &Compression::default(), expiry(index));
+    let value = OpValue::Full(value);
+    Entry {
+        at: Position { term, index },
+        time: index as u32,
+        payload: Payload::Ops(vec![Op::Put { key, value }]),
+    }
+}
+
+fn expiry(index: u64) -> Expiry {
+    if index.is_multiple_of(3) { Expiry::NEVER } else { Expiry::at(index as u32 * 10) }
 }
 
 fn rewrite(path: &Path, bytes: &[u8]) {
@@ -169,7 +178,8 @@ pub(crate) fn check_values(log: &Vlog, range: std::ops::Range<u64>) {
         let expected = noise(index, length(index));
         match value {
             OpValue::Full(value) => assert_eq!(value.decode().unwrap(), expected),
-            OpValue::At { pointer, value_bytes } => {
+            OpValue::At { pointer, value_bytes, expires } => {
+                assert_eq!((*expires, entry.time), (expiry(index), index as u32));
                 assert_eq!(*value_bytes, expected.len() as u64);
                 assert_eq!(log.decoded(*pointer, key, seq_of(index, 0)).unwrap(), expected);
                 let range = expected.len() as u64 / 3..expected.len() as u64 / 2;

@@ -1,5 +1,7 @@
 //! What the log holds, in memory.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::value::StoredValue;
@@ -35,11 +37,63 @@ pub struct Vote {
     pub committed: bool,
 }
 
+/// Time as the log tells it, in seconds since 1970: it comes with entries, from the clock of whoever proposed them, and
+/// whoever applies them never lets it go back. Good until 2106.
+pub type LogTime = u32;
+
+/// The log time from which on a value is not there any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Expiry(LogTime);
+
+impl Expiry {
+    /// It stays.
+    pub const NEVER: Self = Self(0);
+
+    /// It is gone at this time.
+    #[must_use]
+    pub fn at(time: LogTime) -> Self {
+        Self(time.max(1))
+    }
+
+    /// When this time is over, counted from some moment of the second `now`: not before, and up to two seconds later.
+    #[must_use]
+    pub fn after(now: LogTime, time: Duration) -> Self {
+        let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).saturating_add(1);
+        Self::at(now.saturating_add(LogTime::try_from(seconds).unwrap_or(LogTime::MAX)))
+    }
+
+    /// As stored: 0 for never.
+    #[must_use]
+    pub fn from_stored(seconds: u32) -> Self {
+        Self(seconds)
+    }
+
+    /// As stored: 0 for never.
+    #[must_use]
+    pub fn stored(self) -> u32 {
+        self.0
+    }
+
+    /// When; `None`: never.
+    #[must_use]
+    pub fn time(self) -> Option<LogTime> {
+        (self != Self::NEVER).then_some(self.0)
+    }
+
+    /// Whether it is gone at this time.
+    #[must_use]
+    pub fn is_past(self, now: LogTime) -> bool {
+        self.time().is_some_and(|time| time <= now)
+    }
+}
+
 /// One log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its place in the log.
     pub at: Position,
+    /// What time it was when it was proposed; 0: it does not say.
+    pub time: LogTime,
     /// What it says.
     pub payload: Payload,
 }
@@ -99,6 +153,8 @@ pub enum OpValue {
         pointer: Pointer,
         /// Uncompressed length in bytes.
         value_bytes: u64,
+        /// When it goes away.
+        expires: Expiry,
     },
 }
 

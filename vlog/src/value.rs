@@ -2,8 +2,8 @@
 //! made once, where the value enters, and travels with it through replication and relocation.
 //!
 //! ```text
-//! raw, zstd:  body                                        value CRC = crc(key, codec, value bytes, body)
-//! chunked:    head = [count u32][chunk bytes u32]         value CRC = crc(key, codec, value bytes, head)
+//! raw, zstd:  body                                        value CRC = crc(key, codec, value bytes, expiry, body)
+//! chunked:    head = [count u32][chunk bytes u32]         value CRC = crc(key, codec, value bytes, expiry, head)
 //!                    ([stored u32 | zstd bit][crc u32])*
 //!             body = the chunks, each raw or zstd alone
 //! ```
@@ -13,6 +13,8 @@ use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
 use kv_vfs::planted;
+
+use crate::types::Expiry;
 
 /// Uncompressed length of a chunk; longer values are stored in chunks of this many bytes.
 pub const CHUNK_BYTES: usize = 256 << 10;
@@ -71,10 +73,12 @@ impl Default for Compression {
 pub struct StoredValue {
     /// How it is stored.
     pub codec: Codec,
-    /// Checksum over key, codec, `value_bytes` and the head (chunked) or the body (else).
+    /// Checksum over key, codec, `value_bytes`, `expires` and the head (chunked) or the body (else).
     pub crc: u32,
     /// Uncompressed length.
     pub value_bytes: u64,
+    /// When it goes away.
+    pub expires: Expiry,
     /// Chunk table; empty unless chunked.
     pub head: Bytes,
     /// Stored bytes.
@@ -85,6 +89,12 @@ impl StoredValue {
     /// Compresses where it pays and computes the checksums.
     #[must_use]
     pub fn new(key: &[u8], raw: Bytes, compression: &Compression) -> Self {
+        Self::expiring(key, raw, compression, Expiry::NEVER)
+    }
+
+    /// As [`StoredValue::new`], of a value that goes away.
+    #[must_use]
+    pub fn expiring(key: &[u8], raw: Bytes, compression: &Compression, expires: Expiry) -> Self {
         let value_bytes = raw.len() as u64;
         let (codec, head, body) = if raw.len() > CHUNK_BYTES {
             let (head, body) = chunk(raw, compression);
@@ -96,8 +106,8 @@ impl StoredValue {
             }
         };
         let covered = if codec == Codec::Chunked { &head } else { &body };
-        let crc = value_crc(key, codec, value_bytes, covered);
-        Self { codec, crc, value_bytes, head, body }
+        let crc = value_crc(key, codec, value_bytes, expires, covered);
+        Self { codec, crc, value_bytes, expires, head, body }
     }
 
     /// Bytes it takes in a segment, without its header and key.
@@ -112,14 +122,21 @@ impl StoredValue {
         codec: u8,
         crc: u32,
         value_bytes: u64,
+        expires: Expiry,
         stored: Bytes,
     ) -> Result<Self, String> {
-        let value = Self::parse_unverified(codec, crc, value_bytes, stored)?;
+        let value = Self::parse_unverified(codec, crc, value_bytes, expires, stored)?;
         value.verify(key)?;
         Ok(value)
     }
 
-    fn parse_unverified(codec: u8, crc: u32, value_bytes: u64, stored: Bytes) -> Result<Self, String> {
+    fn parse_unverified(
+        codec: u8,
+        crc: u32,
+        value_bytes: u64,
+        expires: Expiry,
+        stored: Bytes,
+    ) -> Result<Self, String> {
         let codec = Codec::try_from(codec).map_err(|e| e.to_string())?;
         let head_len = match codec {
             Codec::Raw | Codec::Zstd => 0,
@@ -130,13 +147,13 @@ impl StoredValue {
             return Err("chunk table is cut short".into());
         }
         let head = body.split_to(head_len);
-        Ok(Self { codec, crc, value_bytes, head, body })
+        Ok(Self { codec, crc, value_bytes, expires, head, body })
     }
 
     /// Checks the value's checksum and those of its chunks.
     pub fn verify(&self, key: &[u8]) -> Result<(), String> {
         let covered = if self.codec == Codec::Chunked { &self.head } else { &self.body };
-        let crc = value_crc(key, self.codec, self.value_bytes, covered);
+        let crc = value_crc(key, self.codec, self.value_bytes, self.expires, covered);
         if crc != self.crc && !planted::is("checksum of a value not verified") {
             return Err("value checksum does not match".into());
         }
@@ -257,11 +274,14 @@ pub(crate) fn parse_chunks(head: &[u8], value_bytes: u64) -> Result<Vec<Chunk>, 
     Ok(chunks)
 }
 
-pub(crate) fn value_crc(key: &[u8], codec: Codec, value_bytes: u64, covered: &[u8]) -> u32 {
+pub(crate) fn value_crc(key: &[u8], codec: Codec, value_bytes: u64, expires: Expiry, covered: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(key);
     crc.update(&[codec as u8]);
     crc.update(&value_bytes.to_le_bytes());
+    if let Some(time) = expires.time() {
+        crc.update(&time.to_le_bytes());
+    }
     crc.update(covered);
     crc.finalize()
 }
@@ -383,9 +403,15 @@ mod tests {
             .flat_map(|n| [text(n), noise(n)])
         {
             let value = StoredValue::new(b"k", raw.clone(), &Compression::default());
-            let again =
-                StoredValue::parse(b"k", value.codec as u8, value.crc, value.value_bytes, stored(&value))
-                    .unwrap();
+            let again = StoredValue::parse(
+                b"k",
+                value.codec as u8,
+                value.crc,
+                value.value_bytes,
+                value.expires,
+                stored(&value),
+            )
+            .unwrap();
             assert_eq!(again, value);
             assert_eq!(again.decode().unwrap(), raw);
         }
@@ -407,7 +433,7 @@ mod tests {
             let value = StoredValue::new(b"key", raw, &Compression::default());
             let bytes = stored(&value);
             let parse = |key: &[u8], codec: u8, len: u64, bytes: Bytes| {
-                StoredValue::parse(key, codec, value.crc, len, bytes)
+                StoredValue::parse(key, codec, value.crc, len, Expiry::NEVER, bytes)
             };
             assert!(parse(b"kez", value.codec as u8, value.value_bytes, bytes.clone()).is_err());
             assert!(parse(b"key", value.codec as u8, value.value_bytes + 1, bytes.clone()).is_err());

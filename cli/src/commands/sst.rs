@@ -185,7 +185,7 @@ fn version_json(cursor: &TableCursor) -> Value {
         "kind": kind(slot),
         "value_bytes": slot.value_bytes(),
     });
-    if let (Slot::Pointer(at), Some(fields)) = (slot, json.as_object_mut()) {
+    if let (Slot::Pointer(at, _), Some(fields)) = (slot, json.as_object_mut()) {
         let at = json!({ "segment": at.segment, "offset": at.offset, "length": at.length });
         fields.insert("pointer".into(), at);
     }
@@ -199,8 +199,10 @@ fn versions_table(reader: &Arc<TableReader>, limit: u64, out: &mut Output) -> Re
     each_version(reader, limit, |cursor| {
         let slot = cursor.slot();
         let place = match slot {
-            Slot::Pointer(at) => format!("segment {}, offset {}, {} bytes", at.segment, at.offset, at.length),
-            Slot::Inline(_) | Slot::Tombstone => String::new(),
+            Slot::Pointer(at, _) => {
+                format!("segment {}, offset {}, {} bytes", at.segment, at.offset, at.length)
+            }
+            Slot::Inline(..) | Slot::Tombstone => String::new(),
         };
         let (key, seq) = (bytes_text::format(cursor.key()), cursor.seq().to_string());
         table.row(out, vec![key, seq, kind(slot).to_owned(), slot.value_bytes().to_string(), place])
@@ -211,8 +213,8 @@ fn versions_table(reader: &Arc<TableReader>, limit: u64, out: &mut Output) -> Re
 fn kind(slot: &Slot) -> &'static str {
     match slot {
         Slot::Tombstone => "tombstone",
-        Slot::Inline(_) => "inline",
-        Slot::Pointer(_) => "pointer",
+        Slot::Inline(..) => "inline",
+        Slot::Pointer(..) => "pointer",
     }
 }
 

@@ -4,6 +4,7 @@
 //! All but the last are pure; the caller records the outcome in the manifest.
 
 mod claim;
+mod horizon;
 mod outputs;
 mod pick;
 mod pressure;
@@ -18,6 +19,7 @@ mod split;
 mod tests;
 
 pub use claim::Claim;
+pub use horizon::Horizon;
 pub use outputs::{Grandparent, Made};
 pub use pick::{Choice, Why, Work, is_satisfied, pick};
 pub use pressure::{Limits, Load, pause, pressure, space_pause};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kv_vfs::Vfs;
 
+use super::horizon::Horizon;
 use super::outputs::{Grandparent, Grandparents, Made, Outputs};
 use super::range::RangeSet;
 use super::retain::Retain;
@@ -32,8 +33,8 @@ pub struct Job {
     pub from: Option<Vec<u8>>,
     /// The key that the next part begins with; `None`: to the end. All versions of a key are in one part.
     pub to: Option<Vec<u8>>,
-    /// Seqs of open snapshots, in any order.
-    pub snapshots: Vec<Seq>,
+    /// Who may still read what is merged.
+    pub horizon: Horizon,
     /// Keys that older versions may exist of outside the inputs, so that their tombstones stay.
     pub older: RangeSet,
     /// Length at which a new table ends, in bytes; never within the versions of one key.
@@ -72,7 +73,7 @@ impl Merge {
         next: Numbers,
         resolve: Resolve,
     ) -> Result<Self, TableError> {
-        let Job { inputs, from, to, snapshots, older, table_bytes, grandparents, cause, .. } = job;
+        let Job { inputs, from, to, horizon, older, table_bytes, grandparents, cause, .. } = job;
         let mut cursor = MergeCursor::new(sources(&inputs));
         match from {
             Some(from) => cursor.seek(&from, Seq::MAX)?,
@@ -92,7 +93,7 @@ impl Merge {
             made: Outputs::none(vfs, dir),
         };
         let bottommost: Bottommost = Box::new(move |key: &[u8]| !older.contains(key));
-        Ok(Self { cursor, retain: Retain::new(snapshots, bottommost), resolve, to, outputs })
+        Ok(Self { cursor, retain: Retain::new(horizon, bottommost), resolve, to, outputs })
     }
 
     /// Merges so many versions more; says whether there are others behind them.
@@ -105,9 +106,9 @@ impl Merge {
                 return Ok(false);
             }
             let (key, seq, slot) = (self.cursor.key(), self.cursor.seq(), self.cursor.slot());
-            if self.retain.keep(key, seq, slot) {
+            if let Some(slot) = self.retain.keep(key, seq, slot) {
                 let slot = match slot {
-                    Slot::Pointer(pointer) => &Slot::Pointer((self.resolve)(pointer)),
+                    Slot::Pointer(pointer, expires) => &Slot::Pointer((self.resolve)(pointer), *expires),
                     other => other,
                 };
                 self.outputs.add(key, seq, slot)?;

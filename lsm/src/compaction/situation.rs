@@ -67,16 +67,18 @@ pub struct TableState<'a> {
     pub meta: &'a TableMeta,
     /// Different user keys in it.
     pub keys: u64,
+    /// Versions in it that have expired for everybody, about.
+    pub expired: u64,
     /// Whether it holds a tombstone that should have reached the bottom by now.
     pub due: bool,
 }
 
 impl TableState<'_> {
     /// Versions that nobody sees, if no snapshot is open: a newer one of the key is in the same table, or they
-    /// delete and have nothing to hide.
+    /// delete or have expired, and have nothing to hide.
     pub(super) fn garbage(&self) -> u64 {
         let shadowed = self.meta.entries.saturating_sub(self.keys);
-        shadowed.saturating_add(self.meta.tombstones).min(self.meta.entries)
+        shadowed.saturating_add(self.meta.tombstones).saturating_add(self.expired).min(self.meta.entries)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Changes that take effect together.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use kv_vlog::{Expect, Op, OpValue, StoredValue};
+use kv_vlog::{Expect, Expiry, LogTime, Op, OpValue, StoredValue};
 
 use crate::error::StoreError;
 use crate::key::MAX_KEY;
@@ -30,6 +32,8 @@ pub struct WriteBatch {
 #[derive(Clone, Debug)]
 enum Change {
     Put(Bytes, Bytes),
+    /// A put that goes away after this time.
+    PutFor(Bytes, Bytes, Duration),
     Delete(Bytes),
 }
 
@@ -37,6 +41,26 @@ impl WriteBatch {
     /// Sets a key.
     pub fn put(&mut self, key: &[u8], value: impl Into<Bytes>) -> &mut Self {
         self.changes.push(Change::Put(Bytes::copy_from_slice(key), value.into()));
+        self
+    }
+
+    /// Sets a key that goes away by itself, not before this time is over and about two seconds later at the latest. Time is
+    /// what the log carries: that of the clock of this machine, but never earlier than before. With the time its value
+    /// goes, too: compactions and value GC see to that.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let db = kv_lsm::Db::open(dir.path(), kv_lsm::Options::default())?;
+    /// let mut batch = kv_lsm::WriteBatch::default();
+    /// batch.put_for(b"session/7", "ann", Duration::from_secs(3600)).put(b"user/ann", "seen");
+    /// db.write(batch)?;
+    /// assert!(db.get(b"session/7")?.unwrap().expires.time().is_some());
+    /// # db.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_for(&mut self, key: &[u8], value: impl Into<Bytes>, time: Duration) -> &mut Self {
+        self.changes.push(Change::PutFor(Bytes::copy_from_slice(key), value.into(), time));
         self
     }
 
@@ -62,12 +86,18 @@ impl WriteBatch {
         self.durability
     }
 
-    pub(super) fn into_ops(self, options: &Options) -> Result<Vec<Op>, StoreError> {
+    pub(super) fn into_ops(
+        self,
+        options: &Options,
+        now: impl Fn() -> LogTime,
+    ) -> Result<Vec<Op>, StoreError> {
+        let put = |key: Bytes, value, expires| {
+            let value = StoredValue::expiring(&key, value, &options.compression, expires);
+            Op::Put { key, value: OpValue::Full(value) }
+        };
         let change = |change| match change {
-            Change::Put(key, value) => {
-                let value = OpValue::Full(StoredValue::new(&key, value, &options.compression));
-                Op::Put { key, value }
-            }
+            Change::Put(key, value) => put(key, value, Expiry::NEVER),
+            Change::PutFor(key, value, time) => put(key, value, Expiry::after(now(), time)),
             Change::Delete(key) => Op::Delete { key },
         };
         let ops: Vec<Op> = self.checks.into_iter().chain(self.changes.into_iter().map(change)).collect();

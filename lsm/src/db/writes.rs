@@ -1,5 +1,7 @@
 //! Writes of one key, conditional ones, and deletes of ranges.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kv_vlog::Expect;
 
@@ -17,6 +19,13 @@ impl Db {
     pub fn put(&self, key: &[u8], value: impl Into<Bytes>) -> Result<u64, StoreError> {
         let mut batch = WriteBatch::default();
         batch.put(key, value);
+        self.write_unchecked(batch)
+    }
+
+    /// Sets a key that goes away by itself, see [`WriteBatch::put_for`]; returns its version. Durable on return.
+    pub fn put_for(&self, key: &[u8], value: impl Into<Bytes>, time: Duration) -> Result<u64, StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_for(key, value, time);
         self.write_unchecked(batch)
     }
 

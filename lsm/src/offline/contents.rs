@@ -92,7 +92,7 @@ impl Check<'_> {
             let read = item.and_then(|item| {
                 let value = value(state, files, &item)?;
                 hash.add(&item.key, item.revision, &value);
-                Ok((value.len() as u64, matches!(item.slot, Slot::Pointer(_))))
+                Ok((value.len() as u64, matches!(item.slot, Slot::Pointer(..))))
             });
             match read {
                 Ok((value_bytes, separated)) => {
@@ -114,8 +114,8 @@ impl Check<'_> {
 fn value(state: &State, files: &SegmentFiles, item: &ScanItem) -> Result<bytes::Bytes, StoreError> {
     match &item.slot {
         Slot::Tombstone => Ok(bytes::Bytes::new()),
-        Slot::Inline(value) => Ok(value.clone()),
-        Slot::Pointer(at) => {
+        Slot::Inline(value, _) => Ok(value.clone()),
+        Slot::Pointer(at, _) => {
             let value = files.value(pointer(at), &item.key, item.revision)?;
             if value.len() as u64 == at.value_bytes {
                 return Ok(value);

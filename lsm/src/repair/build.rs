@@ -1,7 +1,7 @@
 //! The new store: the newest version of each key, with its value.
 
 use bytes::Bytes;
-use kv_vlog::{NoValue, Position, SalvagedValues};
+use kv_vlog::{LogTime, NoValue, Position, SalvagedValues};
 
 use super::inventory::Inventory;
 use super::lost::Lost;
@@ -20,6 +20,8 @@ pub(super) struct Build<'a> {
     pub lost: &'a Lost,
     pub report: &'a mut RepairReport,
     pub at: Position,
+    /// What time it was then.
+    pub time: LogTime,
     pub progress: &'a dyn Fn(Progress),
     pub total_bytes: u64,
 }
@@ -38,7 +40,7 @@ impl Build<'_> {
         while merge.valid() {
             let (key, found) = self.newest(&mut merge)?;
             let Some((seq, slots)) = found else { continue };
-            if slots.contains(&Slot::Tombstone) {
+            if slots.iter().any(|slot| slot.is_gone(self.time)) {
                 continue;
             }
             match self.read(&key, seq, &slots) {
@@ -90,8 +92,10 @@ impl Build<'_> {
         let mut none = NoValue { place: None, why: String::new() };
         for slot in slots {
             match slot {
-                Slot::Inline(value) => return Ok((value.clone(), ExportValue::Inline(value.clone()))),
-                Slot::Pointer(at) => match self.values.value(pointer(at), key, seq) {
+                Slot::Inline(value, expires) => {
+                    return Ok((value.clone(), ExportValue::Inline(value.clone(), *expires)));
+                }
+                Slot::Pointer(at, _) => match self.values.value(pointer(at), key, seq) {
                     Ok(stored) => match stored.decode() {
                         Ok(value) => return Ok((value, ExportValue::Stored(stored))),
                         Err(why) => none.why = why,

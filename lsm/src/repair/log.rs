@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use kv_manifest::{SegmentKind, SegmentState};
-use kv_vlog::{Entry, Expect, LogEnd, Op, Position, SalvageFile, Salvaged, ValuePlace, seq_of};
+use kv_vlog::{Entry, Expect, LogEnd, LogTime, Op, Position, SalvageFile, Salvaged, ValuePlace, seq_of};
 
 use super::inventory::{FoundSegment, Inventory};
 use super::lost::Lost;
@@ -44,6 +44,8 @@ pub(super) struct LogReading<'a> {
     pub whole_from: u64,
     /// The highest term that was met, in entries or votes.
     pub term: u64,
+    /// What time it was, as far as entries that were taken say.
+    pub time: LogTime,
 }
 
 impl<'a> LogReading<'a> {
@@ -70,6 +72,7 @@ impl<'a> LogReading<'a> {
             last: flushed,
             whole_from: INDEX_MAX,
             term: flushed.map_or(0, |at| at.term),
+            time: inventory.hint.times.last().map_or(0, |step| step.time),
         }
     }
 
@@ -213,6 +216,7 @@ impl<'a> LogReading<'a> {
 
     fn take(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let is_new = entry.at.index >= self.wanted;
+        self.time = self.time.max(entry.time);
         if !is_new && self.lost.is_empty() {
             return Ok(());
         }
@@ -244,7 +248,7 @@ impl<'a> LogReading<'a> {
         for op in entry.payload.ops() {
             let Op::Check { key, expect } = op else { continue };
             let found = newer(self.scratch.get(key, before)?, newest(self.tables, key, before)?);
-            let current = found.filter(|(_, slot)| *slot != Slot::Tombstone).map(|(seq, _)| seq);
+            let current = found.filter(|(_, slot)| !slot.is_gone(self.time)).map(|(seq, _)| seq);
             let holds = match expect {
                 Expect::Absent => current.is_none(),
                 Expect::Seq(seq) => current == Some(*seq),
@@ -264,11 +268,11 @@ impl<'a> LogReading<'a> {
         let mut each = |file: &SalvageFile| {
             file.salvage(file.bytes(), true, 0, &mut |salvaged| {
                 let Salvaged::Values(places) = salvaged else { return Ok(()) };
-                for ValuePlace { offset, length, key, seq, value_bytes } in places {
+                for ValuePlace { offset, length, key, seq, value_bytes, expires } in places {
                     if seq < seq_of(*wanted, 0) && lost.may_have_held(&key, seq) {
                         let segment = written.segment;
                         let pointer = ValuePointer { segment, offset, length, value_bytes };
-                        scratch.insert(&key, seq, Slot::Pointer(pointer))?;
+                        scratch.insert(&key, seq, Slot::Pointer(pointer, expires))?;
                     }
                 }
                 Ok::<(), StoreError>(())

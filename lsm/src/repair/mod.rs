@@ -103,7 +103,7 @@ fn fill(
     let inline_below = store.options().separate_bytes_min;
     let mut reading = LogReading::new(&inventory, &lost, &mut scratch, report, inline_below);
     let last = reading.run(&inventory, whole_log)?;
-    let (whole_from, term) = (reading.whole_from, reading.term);
+    let (whole_from, term, time) = (reading.whole_from, reading.term, reading.time);
     lost.restored_from(whole_from, report);
     report.files += inventory.tables.len() as u64 + inventory.damaged.len() as u64;
     // In tables alone no term is told; none that was seen is higher than this.
@@ -113,9 +113,9 @@ fn fill(
     let total_bytes = inventory.tables.iter().map(|table| table.properties().value_bytes).sum();
     let (inventory, values) = open_values(inventory, report);
     let mut receiver = store.receive()?;
-    let build = Build { values: &values, lost: &lost, report, at, progress, total_bytes };
+    let build = Build { values: &values, lost: &lost, report, at, time, progress, total_bytes };
     build.run(&inventory, &scratch, &mut receiver)?;
-    store.install(receiver, at, None)?;
+    store.install(receiver, at, time, None)?;
     vote(store, term.max(at.term))
 }
 

@@ -1,7 +1,6 @@
 //! Memtables and tables without the log: apply entries, read versions, flush. What the running store,
 //! its recovery and the offline tools share.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv_manifest::{Edit, State, TableMeta};
 use kv_vfs::Vfs;
-use kv_vlog::{Codec, Entry, Expect, Op, OpValue, Payload, Position, seq_of};
+use kv_vlog::{Codec, Entry, Expect, LogTime, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
+use super::history::{History, Kept};
+use super::moments::Moments;
 use super::pins::Pin;
 use super::snapshot::Era;
 use super::view::{Frozen, LEVELS, Table, Tables, View};
+use crate::compaction::Horizon;
 use crate::error::StoreError;
-use crate::key::{Seq, Slot, ValuePointer};
+use crate::key::{Moment, Seq, Slot, ValuePointer};
 use crate::memtable::Memtable;
 use crate::options::Options;
 use crate::table::{TableCaches, TableIdentity, TableOptions, TableReader, TableSummary};
@@ -67,15 +69,8 @@ pub(crate) struct Core {
     progress: Mutex<Progress>,
     /// The last entry that is in tables.
     pub flushed: Mutex<Option<Position>>,
-    /// Open snapshots by sequence number, and the newest visible one.
-    snapshots: Mutex<Snapshots>,
-}
-
-#[derive(Debug, Default)]
-struct Snapshots {
-    visible: Seq,
-    era: Arc<Era>,
-    open: BTreeMap<Seq, usize>,
+    /// Taken after `progress` and `flushed`.
+    moments: Mutex<Moments>,
 }
 
 impl Core {
@@ -95,7 +90,7 @@ impl Core {
         let applied = state.flushed.as_ref().map(from_manifest);
         let progress =
             Progress { applied, membership: decode_membership(&state.membership)?, ..Progress::default() };
-        let visible = applied.map_or(0, |at| visible_after(at.index));
+        let history = History::new(Kept::of(&options), state);
         let core = Self {
             vfs,
             dir: dir.into(),
@@ -107,10 +102,11 @@ impl Core {
                 frozen: Vec::new(),
                 tables: Arc::default(),
                 pin: Pin::default(),
+                expires: false,
             })),
             progress: Mutex::new(progress),
             flushed: Mutex::new(applied),
-            snapshots: Mutex::new(Snapshots { visible, ..Snapshots::default() }),
+            moments: Mutex::new(Moments::new(applied.map(|at| at.index), history)),
         };
         let mut tables = Tables::default();
         for meta in state.tables.values() {
@@ -172,6 +168,7 @@ impl Core {
             let mut view = self.view.write();
             let mut next = (**view).clone();
             change(&mut next);
+            next.note_expiring();
             std::mem::replace(&mut *view, Arc::new(next))
         };
         // Files may go with it: not while reads wait for the lock.
@@ -187,32 +184,39 @@ impl Core {
         self.progress.lock().membership = Some(membership);
     }
 
-    /// The newest sequence number that reads see.
-    pub(crate) fn visible(&self) -> Seq {
-        self.snapshots.lock().visible
+    /// What reads are as of now.
+    pub(crate) fn visible(&self) -> Moment {
+        self.moments.lock().visible()
     }
 
     /// Pins the versions visible now. Under one lock with `visible`: a flush that asks for the open
     /// snapshots after freezing a memtable misses none that could see into it.
-    pub(crate) fn pin_snapshot(&self) -> (Seq, Arc<Era>) {
-        let mut snapshots = self.snapshots.lock();
-        let seq = snapshots.visible;
-        *snapshots.open.entry(seq).or_default() += 1;
-        (seq, snapshots.era.clone())
+    pub(crate) fn pin_snapshot(&self) -> (Moment, Arc<Era>) {
+        self.moments.lock().pin()
+    }
+
+    /// Pins an earlier state. Under one lock with what is kept: a merge that asked before knows of no later floor.
+    pub(crate) fn pin_snapshot_at(&self, version: Seq) -> Result<(Moment, Arc<Era>), StoreError> {
+        self.moments.lock().pin_at(version)
     }
 
     /// Puts another state in place of all that reads see, without memtables. The caller is the applier, and
     /// nobody else changes what the tables are.
-    pub(crate) fn replace(&self, tables: Tables, at: Position, membership: Option<(Position, Bytes)>) {
+    pub(crate) fn replace(
+        &self,
+        tables: Tables,
+        at: Position,
+        time: LogTime,
+        membership: Option<(Position, Bytes)>,
+    ) {
         let mut progress = self.progress.lock();
-        let mut snapshots = self.snapshots.lock();
-        snapshots.era.end(self.view());
-        snapshots.era = Arc::default();
+        let mut flushed = self.flushed.lock();
+        let mut moments = self.moments.lock();
         // What is visible before the tables: seen with the old sequence number, the new tables would lack
         // every key that was written since. A snapshot taken now waits for both.
-        snapshots.visible = visible_after(at.index);
+        moments.replaced(self.view(), at.index, time);
         *progress = Progress { applied: Some(at), membership, ..Progress::default() };
-        *self.flushed.lock() = Some(at);
+        *flushed = Some(at);
         self.install(|view| {
             view.active = Arc::default();
             view.frozen.clear();
@@ -220,19 +224,42 @@ impl Core {
         });
     }
 
-    pub(crate) fn unpin_snapshot(&self, seq: Seq) {
-        let mut snapshots = self.snapshots.lock();
-        if let Some(count) = snapshots.open.get_mut(&seq) {
-            *count -= 1;
-            if *count == 0 {
-                snapshots.open.remove(&seq);
-            }
-        }
+    pub(crate) fn unpin_snapshot(&self, moment: Moment) {
+        self.moments.lock().unpin(moment);
     }
 
-    /// Open snapshots, oldest first.
-    pub(crate) fn open_snapshots(&self) -> Vec<Seq> {
-        self.snapshots.lock().open.keys().copied().collect()
+    /// Moments that open snapshots hold.
+    pub(crate) fn open_snapshots(&self) -> usize {
+        self.moments.lock().open()
+    }
+
+    /// Who may read what a compaction merges. What has expired is judged by a time that is durable: with a later one, a
+    /// power loss could take the entries that say so, and leave tables without what was there before them.
+    pub(crate) fn horizon(&self) -> Horizon {
+        let moments = self.moments.lock();
+        moments.horizon(moments.history.durable_time())
+    }
+
+    /// Who may read what a flush of everything up to this entry writes, which makes the time of then durable.
+    pub(crate) fn horizon_at(&self, index: u64) -> Horizon {
+        let moments = self.moments.lock();
+        moments.horizon(moments.history.time_at(index))
+    }
+
+    /// The oldest version as of which the state can be read; `None`: only the newest state can.
+    pub(crate) fn oldest_state(&self) -> Option<Seq> {
+        self.moments.lock().history.floor().map(visible_after)
+    }
+
+    /// The edits that go with the tables of a compaction.
+    pub(crate) fn compaction_edit(&self) -> Option<Edit> {
+        self.moments.lock().history.compaction_edit()
+    }
+
+    /// Everything up to the entry is in tables.
+    pub(crate) fn set_flushed(&self, at: Position) {
+        *self.flushed.lock() = Some(at);
+        self.moments.lock().history.flushed(at.index);
     }
 
     /// Whether the active memtable should be frozen before the next entry.
@@ -288,7 +315,9 @@ impl Core {
                 _ => {}
             }
         }
-        let applied = match self.refused(&view, entry)? {
+        // What time it is to this entry.
+        let time = self.visible().time.max(entry.time);
+        let applied = match self.refused(&view, entry, time)? {
             Some(refused) => refused,
             None => insert(&view.active, entry)?,
         };
@@ -299,19 +328,17 @@ impl Core {
             progress.membership = Some((entry.at, blob.clone()));
         }
         // While nobody can read `applied` yet: a read that waits for the entry to be applied must see it.
-        self.snapshots.lock().visible = visible_after(entry.at.index);
+        self.moments.lock().applied(entry.at.index, time);
         Ok(applied)
     }
 
     /// The first check of the entry that does not hold.
-    fn refused(&self, view: &View, entry: &Entry) -> Result<Option<Applied>, StoreError> {
+    fn refused(&self, view: &View, entry: &Entry, time: LogTime) -> Result<Option<Applied>, StoreError> {
         for (check, op) in (0u32..).zip(entry.payload.ops()) {
             let Op::Check { key, expect } = op else { continue };
             // A damaged block is an error here, never "absent": replicas must not decide differently.
-            let current = match view.get(key, Seq::MAX)? {
-                Some((_, Slot::Tombstone)) | None => None,
-                Some((seq, _)) => Some(seq),
-            };
+            let current =
+                view.get(key, Seq::MAX)?.filter(|(_, slot)| !slot.is_gone(time)).map(|(seq, _)| seq);
             let holds = match expect {
                 Expect::Absent => current.is_none(),
                 Expect::Seq(seq) => current == Some(*seq),
@@ -326,8 +353,14 @@ impl Core {
     /// The edits that record a flushed memtable.
     pub(crate) fn flush_edits(&self, frozen: &Frozen, table: Option<&TableSummary>) -> Vec<Edit> {
         let mut edits: Vec<Edit> = table.map(|t| Edit::AddTable(t.to_meta(0))).into_iter().collect();
+        edits.extend(self.moments.lock().history.flush_edits(frozen.last.index));
         edits.push(self.flushed_edit(frozen.last, frozen.membership.as_ref()));
         edits
+    }
+
+    /// The edits that go with the installation of a state.
+    pub(crate) fn install_edits(&self, at: Position, time: LogTime) -> Vec<Edit> {
+        self.moments.lock().history.install_edits(at.index, time)
     }
 
     /// The edit that says that everything up to `at` is in tables, with the membership as of then.
@@ -343,16 +376,17 @@ fn insert(memtable: &Memtable, entry: &Entry) -> Result<Applied, StoreError> {
         match op {
             Op::Check { .. } => continue,
             Op::Delete { key } => memtable.insert(key, seq, Slot::Tombstone),
-            Op::Put { key, value: OpValue::At { pointer, value_bytes } } => {
+            Op::Put { key, value: OpValue::At { pointer, value_bytes, expires } } => {
                 let (segment, offset, length) = (pointer.segment, pointer.offset, pointer.length);
                 let pointer = ValuePointer { segment, offset, length, value_bytes: *value_bytes };
-                memtable.insert(key, seq, Slot::Pointer(pointer));
+                memtable.insert(key, seq, Slot::Pointer(pointer, *expires));
             }
             Op::Put { key, value: OpValue::Full(value) } if value.codec == Codec::Raw => {
-                memtable.insert_inline(key, seq, &value.body);
+                memtable.insert_inline(key, seq, &value.body, value.expires);
             }
             Op::Put { key, value: OpValue::Full(value) } => {
-                memtable.insert_inline(key, seq, &value.decode().map_err(StoreError::Damaged)?);
+                let bytes = value.decode().map_err(StoreError::Damaged)?;
+                memtable.insert_inline(key, seq, &bytes, value.expires);
             }
         }
         first.get_or_insert(seq);
@@ -365,14 +399,13 @@ pub(crate) fn slot_of(op: &Op) -> Result<Option<Slot>, StoreError> {
     Ok(match op {
         Op::Check { .. } => None,
         Op::Delete { .. } => Some(Slot::Tombstone),
-        Op::Put { value: OpValue::At { pointer, value_bytes }, .. } => Some(Slot::Pointer(ValuePointer {
-            segment: pointer.segment,
-            offset: pointer.offset,
-            length: pointer.length,
-            value_bytes: *value_bytes,
-        })),
+        Op::Put { value: OpValue::At { pointer, value_bytes, expires }, .. } => {
+            let (segment, offset, length) = (pointer.segment, pointer.offset, pointer.length);
+            let pointer = ValuePointer { segment, offset, length, value_bytes: *value_bytes };
+            Some(Slot::Pointer(pointer, *expires))
+        }
         Op::Put { value: OpValue::Full(value), .. } => {
-            Some(Slot::Inline(value.decode().map_err(StoreError::Damaged)?))
+            Some(Slot::Inline(value.decode().map_err(StoreError::Damaged)?, value.expires))
         }
     })
 }
@@ -415,7 +448,7 @@ mod tests {
 
     fn entry(index: u64) -> Entry {
         let key = Bytes::from_static(b"key");
-        Entry { at: Position { term: 1, index }, payload: Payload::Ops(vec![Op::Delete { key }]) }
+        Entry { at: Position { term: 1, index }, time: 0, payload: Payload::Ops(vec![Op::Delete { key }]) }
     }
 
     /// Broken by: an entry that counts as applied before it is visible. A read that waits for it to be applied
@@ -425,7 +458,7 @@ mod tests {
         let vfs = Arc::new(kv_vfs::MemVfs::new());
         let core = Core::open(vfs, Path::new("/"), Options::default(), &State::default()).unwrap();
         // Keeps the entry from becoming visible.
-        let held = core.snapshots.lock();
+        let held = core.moments.lock();
         std::thread::scope(|scope| {
             let applier = scope.spawn(|| core.apply(&entry(0)).unwrap());
             while core.view().active.entries() == 0 {
@@ -440,6 +473,6 @@ mod tests {
             drop(held);
             applier.join().unwrap();
         });
-        assert_eq!((core.progress().applied, core.visible()), (Some(entry(0).at), visible_after(0)));
+        assert_eq!((core.progress().applied, core.visible().seq), (Some(entry(0).at), visible_after(0)));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_vlog::{Position, StoredValue, Vlog};
+use kv_vlog::{Expiry, LogTime, Position, StoredValue, Vlog};
 
 use super::core::visible_after;
 use super::pins::{Holder, Pin};
@@ -11,7 +11,7 @@ use super::scan::{ScanItem, scan};
 use super::view::View;
 use super::{ScanRange, Store, pointer};
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::{Moment, Seq, Slot};
 use crate::table::CacheUse;
 
 /// Bytes that a record takes besides its key and value, about.
@@ -32,7 +32,7 @@ pub struct ExportRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExportValue {
     /// A short value, which stands beside its key in tables.
-    Inline(Bytes),
+    Inline(Bytes, Expiry),
     /// A value of a segment, as it is stored there: compressed, with its checksum.
     Stored(StoredValue),
 }
@@ -42,7 +42,7 @@ impl ExportRecord {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let value = match &self.value {
-            ExportValue::Inline(value) => value.len(),
+            ExportValue::Inline(value, _) => value.len(),
             ExportValue::Stored(value) => value.stored_bytes(),
         };
         RECORD_BYTES + self.key.len() + value
@@ -58,6 +58,7 @@ pub struct Export {
     _pin: Pin,
     log: Arc<Vlog>,
     at: Option<Position>,
+    time: LogTime,
     membership: Option<(Position, Bytes)>,
 }
 
@@ -74,6 +75,7 @@ impl Store {
             view,
             log: self.shared.log.clone(),
             at: progress.applied,
+            time: self.shared.core.visible().time,
             membership: progress.membership,
         }
     }
@@ -84,6 +86,12 @@ impl Export {
     #[must_use]
     pub fn at(&self) -> Option<Position> {
         self.at
+    }
+
+    /// What time it is then.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.time
     }
 
     /// The newest membership as of that entry, with its place in the log.
@@ -99,8 +107,9 @@ impl Export {
         let from = after.map_or_else(Bytes::new, |key| [key, &b"\0"[..]].concat().into());
         // The active memtable of the view goes on growing until it is frozen; what is newer is not seen.
         let seq = self.at.map_or(0, |at| visible_after(at.index));
+        let moment = Moment { seq, time: self.time };
         let (mut page, mut bytes) = (Vec::new(), 0usize);
-        for item in scan(&self.view, ScanRange { from, to: None }, seq, CacheUse::Peek)? {
+        for item in scan(&self.view, ScanRange { from, to: None }, moment, CacheUse::Peek)? {
             let item = item?;
             if !page.is_empty() && bytes + item_bytes(&item) > bytes_max {
                 break;
@@ -115,9 +124,9 @@ impl Export {
     fn record(&self, item: ScanItem) -> Result<ExportRecord, StoreError> {
         let ScanItem { key, revision: seq, slot, pin: _pin } = item;
         let value = match slot {
-            Slot::Inline(value) => ExportValue::Inline(value),
-            Slot::Pointer(at) => ExportValue::Stored(self.log.value(pointer(&at), &key, seq)?),
-            Slot::Tombstone => ExportValue::Inline(Bytes::new()), // a scan gives none
+            Slot::Inline(value, expires) => ExportValue::Inline(value, expires),
+            Slot::Pointer(at, _) => ExportValue::Stored(self.log.value(pointer(&at), &key, seq)?),
+            Slot::Tombstone => ExportValue::Inline(Bytes::new(), Expiry::NEVER), // a scan gives none
         };
         Ok(ExportRecord { key, seq, value })
     }
@@ -126,8 +135,8 @@ impl Export {
 /// Known before the value is read. A pointer's length counts header and key already.
 fn item_bytes(item: &ScanItem) -> usize {
     match &item.slot {
-        Slot::Pointer(at) => at.length as usize,
-        Slot::Inline(value) => RECORD_BYTES + item.key.len() + value.len(),
+        Slot::Pointer(at, _) => at.length as usize,
+        Slot::Inline(value, _) => RECORD_BYTES + item.key.len() + value.len(),
         Slot::Tombstone => 0,
     }
 }

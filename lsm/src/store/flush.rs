@@ -157,7 +157,7 @@ pub(crate) fn flush(
         .map_err(TableError::SyncFailed)?;
     let table = summary.as_ref().map(|s| core.open_table_since(s.to_meta(0), frozen.since)).transpose()?;
     commit(core.flush_edits(frozen, summary.as_ref()))?;
-    *core.flushed.lock() = Some(frozen.last);
+    core.set_flushed(frozen.last);
     core.install(|view| {
         view.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
         if let Some(table) = table {
@@ -190,11 +190,11 @@ fn write_versions(core: &Core, frozen: &Frozen, mut writer: TableWriter) -> Resu
     let mut cursor = frozen.memtable.cursor();
     cursor.seek_first()?;
     // Older tables may hold what a tombstone hides, so none is dropped here.
-    let mut retain =
-        Retain::new(core.open_snapshots(), |_: &[u8]| planted::is("tombstones dropped by a flush"));
+    let horizon = core.horizon_at(frozen.last.index);
+    let mut retain = Retain::new(horizon, |_: &[u8]| planted::is("tombstones dropped by a flush"));
     while cursor.valid() {
-        if retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
-            writer.add(cursor.key(), cursor.seq(), cursor.slot())?;
+        if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
+            writer.add(cursor.key(), cursor.seq(), slot)?;
         }
         cursor.next()?;
     }

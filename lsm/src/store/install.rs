@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_manifest::Edit;
 use kv_vfs::planted;
-use kv_vlog::Position;
+use kv_vlog::{LogTime, Position};
 
 use super::changes::to_manifest;
 use super::view::{Table, Tables};
@@ -13,7 +13,7 @@ use super::{Receiver, Store, purge};
 use crate::error::StoreError;
 
 impl Store {
-    /// Makes what was received the state as of the entry `at`, with the membership of then, whatever was
+    /// Makes what was received the state as of the entry `at`, with the time and the membership of then, whatever was
     /// there before; the log goes on behind `at`. Entries behind it that the log holds already stay, if it
     /// holds `at` itself. `Ok(false)`, with nothing changed: entries up to `at` or further are applied here.
     ///
@@ -26,6 +26,7 @@ impl Store {
         &self,
         mut received: Receiver,
         at: Position,
+        time: LogTime,
         membership: Option<(Position, Bytes)>,
     ) -> Result<bool, StoreError> {
         // Order of locks: the applier, what the tables are, then those of the core. Workers never wait for
@@ -42,7 +43,7 @@ impl Store {
         let tables = received.complete()?;
         // Scans of the old state may point to what the log has only in memory, and lets go of below `at`.
         self.shared.log.wait_durable()?;
-        self.replace(received, tables, at, membership)?;
+        self.replace(received, tables, (at, time), membership)?;
         self.shared.tables_changed();
         Ok(true)
     }
@@ -52,7 +53,7 @@ impl Store {
         &self,
         received: Receiver,
         tables: Vec<Arc<Table>>,
-        at: Position,
+        (at, time): (Position, LogTime),
         membership: Option<(Position, Bytes)>,
     ) -> Result<(), StoreError> {
         let super::Shared { core, changes, log, .. } = &*self.shared;
@@ -63,6 +64,7 @@ impl Store {
         let mut edits: Vec<Edit> =
             old.tables.iter().map(|table| Edit::RemoveTable { id: table.meta.id }).collect();
         edits.extend(received.into_edits());
+        edits.extend(core.install_edits(at, time));
         edits.push(core.flushed_edit(at, membership.as_ref()));
         if !planted::is("floor of a snapshot not recorded") {
             edits.push(Edit::PurgeFloor(to_manifest(at)));
@@ -76,7 +78,7 @@ impl Store {
         // before it is durable.
         let mut next = Tables::default();
         tables.into_iter().for_each(|table| next.add(table));
-        core.replace(next, at, membership);
+        core.replace(next, at, time, membership);
         log.purge(at);
         log.set_committed(at.index + 1);
         // Unlinked when the last read of them ends; a crash before that leaves orphans.

@@ -12,7 +12,7 @@ use super::view::View;
 use super::walk::Walk;
 use super::{Found, Store};
 use crate::error::StoreError;
-use crate::key::Seq;
+use crate::key::{Moment, Seq};
 use crate::table::CacheUse;
 
 /// How an [`Iter`] goes.
@@ -154,10 +154,10 @@ impl Store {
 }
 
 impl Iter {
-    pub(super) fn new(view: &View, seq: Seq, readers: Arc<Readers>, options: IterOptions) -> Self {
+    pub(super) fn new(view: &View, moment: Moment, readers: Arc<Readers>, options: IterOptions) -> Self {
         let cache = if options.fill_cache { CacheUse::Fill } else { CacheUse::Peek };
         Self {
-            walk: Walk::new(view, options.range.clone(), seq, cache),
+            walk: Walk::new(view, options.range.clone(), moment, cache),
             readers,
             options,
             anchor: Anchor::Before,

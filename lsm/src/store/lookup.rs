@@ -10,7 +10,7 @@ use super::scan::{ScanItem, ScanRange};
 use super::view::View;
 use super::{Found, Store};
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::Moment;
 
 /// About how much a range takes on disk. What is only in memtables does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,15 +36,15 @@ impl Store {
         &self,
         view: &View,
         keys: &[K],
-        seq: Seq,
+        moment: Moment,
     ) -> Result<Vec<Option<Found>>, StoreError> {
         let mut sorted: Vec<(usize, &[u8])> = keys.iter().map(AsRef::as_ref).enumerate().collect();
         // In key order, neighbours find their block in the cache.
         sorted.sort_by_key(|(_, key)| *key);
         let mut found: Vec<Option<ScanItem>> = keys.iter().map(|_| None).collect();
         for (place, key) in sorted {
-            if let (Some(item), Some((revision, slot))) = (found.get_mut(place), view.get(key, seq)?)
-                && slot != Slot::Tombstone
+            if let (Some(item), Some((revision, slot))) = (found.get_mut(place), view.get(key, moment.seq)?)
+                && moment.sees(&slot)
             {
                 let (key, pin) = (Bytes::copy_from_slice(key), view.pin.clone());
                 *item = Some(ScanItem { key, revision, slot, pin });

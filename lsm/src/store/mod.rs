@@ -13,9 +13,11 @@ mod core;
 mod export;
 mod flush;
 mod gc;
+mod history;
 mod install;
 mod iter;
 mod lookup;
+mod moments;
 mod open;
 mod pins;
 mod purge;
@@ -37,7 +39,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use kv_vfs::{Clock, Executor, Gate, Wake, planted};
-use kv_vlog::{Entry, Op, Pointer, Position, Vlog};
+use kv_vlog::{Entry, Expiry, LogTime, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
 use changes::Changes;
@@ -64,7 +66,7 @@ pub use stats::{LevelStats, Stats, Verification};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::{Moment, Seq, Slot};
 use crate::options::Options;
 
 /// A value that was read.
@@ -76,6 +78,8 @@ pub struct Found {
     pub revision: Seq,
     /// Length of the whole value in bytes.
     pub value_bytes: u64,
+    /// When it goes away.
+    pub expires: Expiry,
 }
 
 /// See the module.
@@ -213,6 +217,32 @@ impl Store {
         *self.shared.core.flushed.lock()
     }
 
+    /// What time it is: what the entries that were applied say.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.shared.core.visible().time
+    }
+
+    /// Whether there is anything that goes away by itself: then what reads find depends on the time.
+    #[must_use]
+    pub fn may_expire(&self) -> bool {
+        self.shared.core.view().may_expire()
+    }
+
+    /// When some part of a table has expired next, about; nobody needs to say so before. `None`: nothing in tables
+    /// expires.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<LogTime> {
+        let (view, time) = (self.shared.core.view(), self.time());
+        view.tables.iter().filter_map(|table| table.reader.properties().expiries.next_after(time)).min()
+    }
+
+    /// The oldest revision as of which [`Store::snapshot_at`] gives the state; `None`: only the newest.
+    #[must_use]
+    pub fn oldest_state(&self) -> Option<Seq> {
+        self.shared.core.oldest_state()
+    }
+
     /// The newest membership applied, with its place in the log.
     #[must_use]
     pub fn membership(&self) -> Option<(Position, Bytes)> {
@@ -324,12 +354,12 @@ impl Store {
         &self,
         view: &view::View,
         key: &[u8],
-        seq: Seq,
+        moment: Moment,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Option<Found>, StoreError> {
-        match view.get(key, seq)? {
-            None | Some((_, Slot::Tombstone)) => Ok(None),
-            Some((seq, slot)) => self.value(key, seq, &slot, range).map(Some),
+        match view.get(key, moment.seq)? {
+            Some((seq, slot)) if moment.sees(&slot) => self.value(key, seq, &slot, range).map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -56,7 +56,7 @@ impl Readers {
 
     /// Has a value read by a thread; `None` where it lies beside its key, or there are no threads.
     pub(crate) fn start(&self, item: &ScanItem) -> Option<Arc<ValueRead>> {
-        let Slot::Pointer(_) = item.slot else { return None };
+        let Slot::Pointer(..) = item.slot else { return None };
         if self.threads == 0 || self.queue.stopping.load(Ordering::Acquire) {
             return None;
         }
@@ -157,12 +157,12 @@ pub(super) fn read_value(
     });
     let value = match (slot, range) {
         (Slot::Tombstone, _) => Bytes::new(),
-        (Slot::Inline(bytes), None) => bytes.clone(),
-        (Slot::Inline(bytes), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
-        (Slot::Pointer(p), None) => log.decoded(pointer(p), key, revision)?,
-        (Slot::Pointer(p), Some(r)) => log.value_range(pointer(p), key, revision, r)?,
+        (Slot::Inline(bytes, _), None) => bytes.clone(),
+        (Slot::Inline(bytes, _), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
+        (Slot::Pointer(p, _), None) => log.decoded(pointer(p), key, revision)?,
+        (Slot::Pointer(p, _), Some(r)) => log.value_range(pointer(p), key, revision, r)?,
     };
-    Ok(Found { value, revision, value_bytes })
+    Ok(Found { value, revision, value_bytes, expires: slot.expires() })
 }
 
 impl std::fmt::Debug for Readers {

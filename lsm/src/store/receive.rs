@@ -108,10 +108,10 @@ impl Receiver {
             return wrong(format!("version {seq} of a key out of order"));
         }
         match value {
-            ExportValue::Inline(value) if value.len() > INLINE_BYTES_MAX => {
+            ExportValue::Inline(value, _) if value.len() > INLINE_BYTES_MAX => {
                 wrong(format!("an inline value of {} bytes; {INLINE_BYTES_MAX} go", value.len()))
             }
-            ExportValue::Inline(_) => Ok(()),
+            ExportValue::Inline(..) => Ok(()),
             ExportValue::Stored(value) => value
                 .verify(key)
                 .map_err(|why| StoreError::Received(format!("version {seq} of a key: {why}"))),
@@ -122,7 +122,7 @@ impl Receiver {
         let bytes = record.bytes() as u64;
         let ExportRecord { key, seq, value } = record;
         let slot = match value {
-            ExportValue::Inline(value) => Slot::Inline(value),
+            ExportValue::Inline(value, expires) => Slot::Inline(value, expires),
             ExportValue::Stored(value) => self.put_value(&key, seq, &value)?,
         };
         if self.table.as_ref().is_some_and(|table| table.bytes_written() >= self.table_bytes()) {
@@ -140,10 +140,10 @@ impl Receiver {
         if self.values.as_ref().is_some_and(|open| open.writer.bytes() + length > open.bytes_max) {
             self.end_values()?;
         }
-        let value_bytes = value.value_bytes;
+        let (value_bytes, expires) = (value.value_bytes, value.expires);
         let at = self.open_values()?.writer.add(key, seq, value)?;
         let (segment, offset, length) = (at.segment, at.offset, at.length);
-        Ok(Slot::Pointer(ValuePointer { segment, offset, length, value_bytes }))
+        Ok(Slot::Pointer(ValuePointer { segment, offset, length, value_bytes }, expires))
     }
 
     fn open_values(&mut self) -> Result<&mut Values, StoreError> {

@@ -1,4 +1,4 @@
-//! Scans: the merge of memtables and tables, seen at one sequence number.
+//! Scans: the merge of memtables and tables, seen at one moment.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use super::pins::Pin;
 use super::view::View;
 use super::walk::Walk;
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::{Moment, Seq, Slot};
 use crate::table::CacheUse;
 
 /// Keys from `from` on (inclusive), up to `to` (exclusive; `None`: to the last).
@@ -60,8 +60,13 @@ impl Store {
     }
 }
 
-pub(crate) fn scan(view: &View, range: ScanRange, seq: Seq, cache: CacheUse) -> Result<Scan, StoreError> {
-    let mut walk = Walk::new(view, range, seq, cache);
+pub(crate) fn scan(
+    view: &View,
+    range: ScanRange,
+    moment: Moment,
+    cache: CacheUse,
+) -> Result<Scan, StoreError> {
+    let mut walk = Walk::new(view, range, moment, cache);
     walk.seek_first()?;
     Ok(Scan { walk })
 }

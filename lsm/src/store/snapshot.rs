@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+use kv_vlog::LogTime;
+
 use super::view::View;
 use super::{Found, Iter, IterOptions, Scan, ScanRange, Store, scan};
 use crate::error::StoreError;
-use crate::key::Seq;
+use crate::key::{Moment, Seq};
 use crate::table::CacheUse;
 
 /// The time between two installed states. Flushes and compactions keep what snapshots see, an install does
@@ -29,7 +31,7 @@ impl Era {
 
 /// A moment of the store, pinned until dropped.
 pub struct Snapshot {
-    seq: Seq,
+    moment: Moment,
     era: Arc<Era>,
     store: Arc<Store>,
 }
@@ -38,8 +40,18 @@ impl Store {
     /// Pins what is visible now: later flushes and compactions keep what it can see.
     #[must_use]
     pub fn snapshot(self: &Arc<Self>) -> Snapshot {
-        let (seq, era) = self.shared.core.pin_snapshot();
-        Snapshot { seq, era, store: self.clone() }
+        let (moment, era) = self.shared.core.pin_snapshot();
+        Snapshot { moment, era, store: self.clone() }
+    }
+
+    /// Pins the state as it was once the write of this revision had taken effect.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] where it is not kept any more: [`Options::keep_versions`](crate::Options) and
+    /// `keep_age` say what is. [`StoreError::Invalid`] where there is no such revision yet.
+    pub fn snapshot_at(self: &Arc<Self>, revision: Seq) -> Result<Snapshot, StoreError> {
+        let (moment, era) = self.shared.core.pin_snapshot_at(revision)?;
+        Ok(Snapshot { moment, era, store: self.clone() })
     }
 }
 
@@ -47,23 +59,29 @@ impl Snapshot {
     /// The newest version it sees.
     #[must_use]
     pub fn seq(&self) -> Seq {
-        self.seq
+        self.moment.seq
+    }
+
+    /// What time it was.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        self.moment.time
     }
 
     /// The value of a key as of this moment.
     pub fn get(&self, key: &[u8], range: Option<std::ops::Range<u64>>) -> Result<Option<Found>, StoreError> {
-        self.store.get_in(&self.view(), key, self.seq, range)
+        self.store.get_in(&self.view(), key, self.moment, range)
     }
 
     /// Keys of a range as of this moment, in order.
     pub fn scan(&self, range: ScanRange) -> Result<Scan, StoreError> {
-        scan(&self.view(), range, self.seq, CacheUse::Fill)
+        scan(&self.view(), range, self.moment, CacheUse::Fill)
     }
 
     /// An iterator over what was there at this moment.
     #[must_use]
     pub fn iter(&self, options: IterOptions) -> Iter {
-        Iter::new(&self.view(), self.seq, self.store.readers.clone(), options)
+        Iter::new(&self.view(), self.moment, self.store.readers.clone(), options)
     }
 
     /// Values of keys as of this moment, in the order given.
@@ -71,7 +89,7 @@ impl Snapshot {
     /// # Errors
     /// Damage or a failed read, of the first key that meets it.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Found>>, StoreError> {
-        self.store.multi_get_in(&self.view(), keys, self.seq)
+        self.store.multi_get_in(&self.view(), keys, self.moment)
     }
 
     /// What a pinned version needs is in every view of its time.
@@ -82,12 +100,12 @@ impl Snapshot {
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.store.shared.core.unpin_snapshot(self.seq);
+        self.store.shared.core.unpin_snapshot(self.moment);
     }
 }
 
 impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Snapshot").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("Snapshot").field("moment", &self.moment).finish_non_exhaustive()
     }
 }

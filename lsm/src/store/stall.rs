@@ -101,7 +101,7 @@ impl Shared {
 
 impl Store {
     /// Whether an entry can be applied now, without having to wait.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let view = self.shared.core.view();
         let fill = self.shared.core.fill(&view);
         !self.is_too_many(&view)

@@ -87,7 +87,7 @@ impl Store {
             live_bytes: segments.iter().map(|segment| segment.live_bytes).sum(),
             recycled_bytes: free.iter().map(|file| file.bytes).sum(),
             waiting_bytes: log.waiting_bytes(),
-            snapshots: core.open_snapshots().len() as u64,
+            snapshots: core.open_snapshots() as u64,
             caches: core.caches.stats(),
         })
     }

@@ -123,9 +123,23 @@ pub(crate) struct View {
     pub tables: Arc<Tables>,
     /// Keeps the segments that the others lead to.
     pub pin: Pin,
+    /// Whether anything in the tables or the frozen memtables goes away by itself.
+    pub expires: bool,
 }
 
 impl View {
+    /// Looks whether anything goes away by itself, once the tables are others.
+    pub(crate) fn note_expiring(&mut self) {
+        let in_table = |table: &Arc<Table>| table.reader.properties().expiries.count > 0;
+        self.expires =
+            self.frozen.iter().any(|frozen| frozen.memtable.expires()) || self.tables.iter().any(in_table);
+    }
+
+    /// Whether time changes what reads find.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.expires || self.active.expires()
+    }
+
     /// The newest version of a key that is not newer than `seq`.
     pub(crate) fn get(&self, key: &[u8], seq: Seq) -> Result<Option<(Seq, Slot)>, StoreError> {
         if let Some(found) = self.active.get(key, seq) {

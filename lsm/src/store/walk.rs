@@ -1,4 +1,4 @@
-//! Walking over the keys that are there, in both directions, as of one sequence number.
+//! Walking over the keys that are there, in both directions, as of one moment.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use super::scan::{ScanItem, ScanRange};
 use super::view::View;
 use crate::cursor::TwoWayCursor;
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::{Moment, Seq};
 use crate::table::{CacheUse, LevelCursor};
 use crate::two_way::TwoWayMerge;
 
@@ -17,7 +17,7 @@ use crate::two_way::TwoWayMerge;
 pub(super) struct Walk {
     pin: Pin,
     merge: TwoWayMerge,
-    seq: Seq,
+    moment: Moment,
     range: ScanRange,
     /// Forward: the key whose older versions are to be skipped, if there is one.
     last: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(view: &View, range: ScanRange, seq: Seq, cache: CacheUse) -> Self {
+    pub(super) fn new(view: &View, range: ScanRange, moment: Moment, cache: CacheUse) -> Self {
         let mut cursors: Vec<Box<dyn TwoWayCursor + Send>> = vec![Box::new(view.active.cursor())];
         for frozen in view.frozen.iter().rev() {
             cursors.push(Box::new(frozen.memtable.cursor()));
@@ -41,7 +41,7 @@ impl Walk {
         Self {
             pin: view.pin.held_by(Holder::Iterator),
             merge: TwoWayMerge::new(cursors),
-            seq,
+            moment,
             range,
             last: Vec::new(),
             has_last: false,
@@ -99,7 +99,7 @@ impl Walk {
                 return Ok(None);
             }
             let (revision, seen) = (self.merge.seq(), self.has_last && *self.last == *key);
-            if seen || revision > self.seq {
+            if seen || revision > self.moment.seq {
                 self.merge.step()?;
                 continue;
             }
@@ -107,7 +107,7 @@ impl Walk {
             let slot = self.merge.slot().clone();
             self.skip(&key);
             self.merge.step()?;
-            if slot != Slot::Tombstone {
+            if self.moment.sees(&slot) {
                 return Ok(Some(ScanItem { key, revision, slot, pin: self.pin.clone() }));
             }
         }
@@ -124,12 +124,12 @@ impl Walk {
             // The oldest version comes first: the last one that is visible counts.
             let mut newest = None;
             while self.merge.valid() && self.merge.key() == key {
-                if self.merge.seq() <= self.seq {
+                if self.merge.seq() <= self.moment.seq {
                     newest = Some((self.merge.seq(), self.merge.slot().clone()));
                 }
                 self.merge.step()?;
             }
-            if let Some((revision, slot)) = newest.filter(|(_, slot)| *slot != Slot::Tombstone) {
+            if let Some((revision, slot)) = newest.filter(|(_, slot)| self.moment.sees(slot)) {
                 return Ok(Some(ScanItem { key, revision, slot, pin: self.pin.clone() }));
             }
         }

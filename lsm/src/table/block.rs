@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use kv_vfs::varint;
+use kv_vlog::Expiry;
 
-use super::format::{INLINE_BYTES_MAX, RESTART_INTERVAL};
+use super::format::{EXPIRING, INLINE_BYTES_MAX, RESTART_INTERVAL};
 use super::input::Input;
 use crate::key::{Kind, MAX_KEY, Seq, Slot, ValuePointer, compare};
 
@@ -36,12 +37,15 @@ impl BlockBuilder {
         varint::put(&mut self.bytes, shared as u64);
         varint::put(&mut self.bytes, suffix.len() as u64);
         self.bytes.extend_from_slice(suffix);
-        self.bytes.push(slot.kind() as u8);
+        self.bytes.push(stored_kind(slot));
         varint::put(&mut self.bytes, seq);
+        if let Some(time) = slot.expires().time() {
+            varint::put(&mut self.bytes, u64::from(time));
+        }
         match slot {
             Slot::Tombstone => {}
-            Slot::Inline(value) => varint::put_bytes(&mut self.bytes, value),
-            Slot::Pointer(pointer) => put_pointer(&mut self.bytes, pointer),
+            Slot::Inline(value, _) => varint::put_bytes(&mut self.bytes, value),
+            Slot::Pointer(pointer, _) => put_pointer(&mut self.bytes, pointer),
         }
         self.last_key.truncate(shared);
         self.last_key.extend_from_slice(suffix);
@@ -73,6 +77,20 @@ impl BlockBuilder {
         self.last_key.clear();
         self.run = 0;
     }
+}
+
+/// The kind, and whether an expiry follows.
+fn stored_kind(slot: &Slot) -> u8 {
+    let expires = slot.expires() != Expiry::NEVER;
+    slot.kind() as u8 + if expires { EXPIRING } else { 0 }
+}
+
+/// The kind and the expiry behind it, which is none of the others.
+fn read_kind(input: &mut Input<'_>) -> Option<(Kind, bool)> {
+    let byte = input.byte()?;
+    let kind = Kind::try_from(byte).or_else(|_| Kind::try_from(byte.wrapping_sub(EXPIRING))).ok()?;
+    let expires = kind as u8 != byte;
+    (kind != Kind::Tombstone || !expires).then_some((kind, expires))
 }
 
 fn put_pointer(out: &mut Vec<u8>, pointer: &ValuePointer) {
@@ -188,8 +206,8 @@ struct Entry<'a> {
 enum Value {
     Tombstone,
     /// Where in the block.
-    Inline(Range<usize>),
-    Pointer(ValuePointer),
+    Inline(Range<usize>, Expiry),
+    Pointer(ValuePointer, Expiry),
 }
 
 impl<'a> Entry<'a> {
@@ -201,21 +219,21 @@ impl<'a> Entry<'a> {
         if shared.checked_add(suffix.len())? > MAX_KEY {
             return None;
         }
-        let kind = Kind::try_from(input.byte()?).ok()?;
+        let (kind, expires) = read_kind(&mut input)?;
         let seq = input.number()?;
+        let expires = if expires { Expiry::at(input.u32().filter(|time| *time > 0)?) } else { Expiry::NEVER };
         let value = match kind {
             Kind::Tombstone => Value::Tombstone,
             Kind::Inline => {
                 let value = input.bytes().filter(|value| value.len() <= INLINE_BYTES_MAX)?;
                 let end = position(&input);
-                Value::Inline(end - value.len()..end)
+                Value::Inline(end - value.len()..end, expires)
             }
-            Kind::Pointer => Value::Pointer(ValuePointer {
-                segment: input.number()?,
-                offset: input.u32()?,
-                length: input.u32()?,
-                value_bytes: input.number()?,
-            }),
+            Kind::Pointer => {
+                let (segment, offset, length) = (input.number()?, input.u32()?, input.u32()?);
+                let value_bytes = input.number()?;
+                Value::Pointer(ValuePointer { segment, offset, length, value_bytes }, expires)
+            }
         };
         Some(Self { shared, suffix, seq, value, end: position(&input) })
     }
@@ -360,8 +378,8 @@ impl BlockCursor {
     fn load(&mut self, value: Value) {
         self.slot = match value {
             Value::Tombstone => Slot::Tombstone,
-            Value::Inline(range) => Slot::Inline(self.block.bytes.slice(range)),
-            Value::Pointer(pointer) => Slot::Pointer(pointer),
+            Value::Inline(range, expires) => Slot::Inline(self.block.bytes.slice(range), expires),
+            Value::Pointer(pointer, expires) => Slot::Pointer(pointer, expires),
         };
     }
 }

@@ -22,6 +22,9 @@ pub const RESTART_INTERVAL: usize = 16;
 /// Longest inline value, in bytes.
 pub const INLINE_BYTES_MAX: usize = 512 << 20;
 
+/// Added to the kind of a version that goes away by itself, whose expiry then follows.
+pub const EXPIRING: u8 = 2;
+
 /// Bytes of the footer.
 ///
 /// In every later version a table ends with version, CRC and magic as here, and the footer is as long:

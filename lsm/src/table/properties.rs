@@ -2,6 +2,7 @@
 
 use kv_vfs::varint;
 
+use super::expiries::{Expiries, ExpiryTally};
 use super::input::Input;
 use super::refs::RefsBuilder;
 use crate::key::{MAX_KEY, Seq, Slot};
@@ -37,6 +38,8 @@ pub struct Properties {
     pub block_bytes: u64,
     /// Why the table was made (`flush`, `compact`); for people.
     pub cause: String,
+    /// Which of them expire, and when.
+    pub expiries: Expiries,
 }
 
 impl Properties {
@@ -50,6 +53,9 @@ impl Properties {
         let sizes = [self.key_bytes, self.inline_bytes, self.value_bytes, self.blocks, self.block_bytes];
         sizes.into_iter().for_each(|size| varint::put(&mut out, size));
         varint::put_bytes(&mut out, self.cause.as_bytes());
+        if self.expiries.count > 0 {
+            self.expiries.encode(&mut out);
+        }
         out
     }
 
@@ -57,7 +63,7 @@ impl Properties {
     /// other.
     pub(super) fn decode(content: &[u8]) -> Option<Self> {
         let mut input = Input::new(content);
-        let properties = Self {
+        let mut properties = Self {
             entries: input.number()?,
             tombstones: input.number()?,
             pointers: input.number()?,
@@ -72,7 +78,12 @@ impl Properties {
             blocks: input.number()?,
             block_bytes: input.number()?,
             cause: String::from_utf8(input.bytes()?.to_vec()).ok()?,
+            expiries: Expiries::default(),
         };
+        // Nothing is said where nothing expires.
+        if input.remaining() > 0 {
+            properties.expiries = Expiries::decode(&mut input)?;
+        }
         input.end()?;
         properties.is_plausible().then_some(properties)
     }
@@ -81,7 +92,8 @@ impl Properties {
         let counted = self.tombstones.checked_add(self.pointers).is_some_and(|sum| sum <= self.entries);
         let keys = (1..=self.entries).contains(&self.keys) && (1..=self.entries).contains(&self.blocks);
         let bounds = self.smallest <= self.largest && self.largest.len().max(self.smallest.len()) <= MAX_KEY;
-        counted && keys && bounds && self.seq_min <= self.seq_max
+        let expiring = self.expiries.count <= self.entries.saturating_sub(self.tombstones);
+        expiring && counted && keys && bounds && self.seq_min <= self.seq_max
     }
 }
 
@@ -91,12 +103,18 @@ pub(super) struct Tally {
     /// Blocks and cause are the caller's.
     pub properties: Properties,
     pub refs: RefsBuilder,
+    expiries: ExpiryTally,
 }
 
 impl Tally {
     /// Whether the version is of another key than the one before.
     pub(super) fn is_new_key(&self, key: &[u8]) -> bool {
         self.properties.entries == 0 || self.properties.largest != key
+    }
+
+    /// Ends it: what can only be said of all versions.
+    pub(super) fn end(&mut self) {
+        self.properties.expiries = self.expiries.finish();
     }
 
     /// Adds a version that comes after all before.
@@ -116,10 +134,11 @@ impl Tally {
         p.seq_min = p.seq_min.min(seq);
         p.seq_max = p.seq_max.max(seq);
         p.key_bytes += key.len() as u64;
+        self.expiries.add(slot);
         match slot {
             Slot::Tombstone => p.tombstones += 1,
-            Slot::Inline(value) => p.inline_bytes += value.len() as u64,
-            Slot::Pointer(pointer) => {
+            Slot::Inline(value, _) => p.inline_bytes += value.len() as u64,
+            Slot::Pointer(pointer, _) => {
                 p.pointers += 1;
                 p.value_bytes = p.value_bytes.saturating_add(pointer.value_bytes);
                 self.refs.add(pointer);
@@ -131,13 +150,16 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kv_vlog::Expiry;
     use proptest::prelude::*;
 
     fn sample() -> Properties {
         let mut tally = Tally::default();
         tally.add(b"a", 9, &Slot::Tombstone);
-        tally.add(b"a", 4, &Slot::Inline(b"value"[..].into()));
-        tally.add(b"b", 6, &Slot::Pointer(crate::key::ValuePointer { value_bytes: 7, ..Default::default() }));
+        tally.add(b"a", 4, &Slot::Inline(b"value"[..].into(), Expiry::NEVER));
+        let at = crate::key::ValuePointer { value_bytes: 7, ..Default::default() };
+        tally.add(b"b", 6, &Slot::Pointer(at, Expiry::at(9)));
+        tally.end();
         tally.properties.blocks = 1;
         tally.properties.cause = "flush".into();
         tally.properties
@@ -168,6 +190,7 @@ mod tests {
         assert!(change(|p| p.smallest = b"c".to_vec()).is_none());
         assert!(change(|p| p.largest = vec![b'c'; MAX_KEY + 1]).is_none());
         assert!(change(|p| p.seq_min = 10).is_none());
+        assert!(change(|p| p.expiries.count = 3).is_none());
     }
 
     proptest! {

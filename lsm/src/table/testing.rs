@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_manifest::names;
 use kv_vfs::{FaultVfs, MemVfs, Vfs};
+use kv_vlog::Expiry;
 use proptest::prelude::*;
 
 use super::{TableError, TableIdentity, TableOptions, TableReader, TableSummary, TableWriter};
@@ -82,11 +83,11 @@ pub(crate) fn version(key: &[u8], seq: Seq) -> InternalKey {
 }
 
 pub(crate) fn pointer(segment: u64, offset: u32, length: u32) -> Slot {
-    Slot::Pointer(ValuePointer { segment, offset, length, value_bytes: u64::from(length) * 2 })
+    Slot::Pointer(ValuePointer { segment, offset, length, value_bytes: u64::from(length) * 2 }, Expiry::NEVER)
 }
 
 pub(crate) fn inline(value: &[u8]) -> Slot {
-    Slot::Inline(Bytes::copy_from_slice(value))
+    Slot::Inline(Bytes::copy_from_slice(value), Expiry::NEVER)
 }
 
 /// A version of every kind, several versions of a key, the shortest key and an empty value.
@@ -101,6 +102,10 @@ pub(crate) fn few() -> Versions {
     }
     versions.insert(version(b"key039", 20), pointer(2, 0, 9));
     versions.insert(version(b"zebra", u64::MAX), inline(&[7; 200]));
+    versions.insert(
+        version(b"zebra", 4),
+        Slot::Inline(Bytes::from_static(b"gone soon"), Expiry::at(1_700_000_000)),
+    );
     versions
 }
 
@@ -131,11 +136,17 @@ pub(crate) fn lookup(versions: &Versions, key: &[u8], seq: Seq) -> Option<(Seq, 
 }
 
 pub(crate) fn any_slot() -> impl Strategy<Value = Slot> {
-    prop_oneof![
+    let expires = prop_oneof![Just(0), any::<u32>()].prop_map(Expiry::from_stored);
+    let slot = prop_oneof![
         Just(Slot::Tombstone),
         prop::collection::vec(any::<u8>(), 0..40).prop_map(|value| inline(&value)),
         (0u64..4, any::<u32>(), 0u32..100_000).prop_map(|(s, o, l)| pointer(s, o, l)),
-    ]
+    ];
+    (slot, expires).prop_map(|(slot, expires)| match slot {
+        Slot::Inline(value, _) => Slot::Inline(value, expires),
+        Slot::Pointer(at, _) => Slot::Pointer(at, expires),
+        Slot::Tombstone => Slot::Tombstone,
+    })
 }
 
 /// Keys that share prefixes, a few of them long.

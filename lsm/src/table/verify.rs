@@ -26,6 +26,7 @@ impl TableReader {
             tally.add(cursor.key(), cursor.seq(), cursor.slot());
             cursor.next()?;
         }
+        tally.end();
         let damaged = |at: BlockHandle, why| Err(TableError::corruption(self.path(), at.offset, why));
         if tally.refs.sorted() != self.refs()? {
             return damaged(self.footer.refs, "references are not those of the data blocks");

@@ -164,7 +164,7 @@ impl TableWriter {
         let ordered = last.entries == 0 || compare((&last.largest, self.last_seq), (key, seq)).is_lt();
         assert!(ordered, "version {seq} of a key out of order after {}", self.last_seq);
         assert!(key.len() <= MAX_KEY, "a key of {} bytes", key.len());
-        if let Slot::Inline(value) = slot {
+        if let Slot::Inline(value, _) = slot {
             assert!(value.len() <= INLINE_BYTES_MAX, "an inline value of {} bytes", value.len());
         }
         self.partitions.add(key, self.block.is_empty(), self.tally.is_new_key(key));
@@ -239,6 +239,7 @@ impl TableWriter {
         let (filter, index, levels) = self.write_partitions(partitions)?;
         let refs = refs::encode(&self.tally.refs.sorted());
         let refs = self.section(&refs)?;
+        self.tally.end();
         let properties = self.tally.properties.encode();
         let properties = self.section(&properties)?;
         let index = self.section(&index)?;

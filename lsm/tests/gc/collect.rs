@@ -52,7 +52,7 @@ fn what_is_live_is_counted_exactly() {
         collect_all(&node.store).unwrap();
         let (mut values, mut bytes) = (0, 0);
         for item in node.store.scan(ScanRange::default()).unwrap() {
-            if let kv_lsm::key::Slot::Pointer(at) = item.unwrap().slot {
+            if let kv_lsm::key::Slot::Pointer(at, _) = item.unwrap().slot {
                 (values, bytes) = (values + 1, bytes + u64::from(at.length));
             }
         }

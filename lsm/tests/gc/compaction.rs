@@ -24,7 +24,7 @@ fn a_compaction_follows_the_values() {
     assert_eq!(node.contents(), model(400));
     let state = node.store.state();
     for item in node.store.scan(ScanRange::default()).unwrap() {
-        if let Slot::Pointer(at) = item.unwrap().slot {
+        if let Slot::Pointer(at, _) = item.unwrap().slot {
             assert!(!state.segments[&at.segment].remapped, "{at:?} is not where the value is");
         }
     }

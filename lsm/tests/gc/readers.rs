@@ -129,7 +129,7 @@ fn pointers_are_rewritten_to_where_values_are() {
     let pointers = |node: &Node| -> Vec<_> {
         let items = node.store.scan(ScanRange::default()).unwrap().map(Result::unwrap);
         let pointer = |item: kv_lsm::ScanItem| match item.slot {
-            Slot::Pointer(at) => Some((item.key, item.revision, at)),
+            Slot::Pointer(at, _) => Some((item.key, item.revision, at)),
             _ => None,
         };
         items.filter_map(pointer).collect()
@@ -145,7 +145,7 @@ fn pointers_are_rewritten_to_where_values_are() {
         let to = resolver.resolve(&at);
         moved += u64::from(to != at);
         assert_eq!(resolver.resolve(&to), to, "and no further");
-        let read = |at| node.store.value(&key, seq, &Slot::Pointer(at), None).unwrap();
+        let read = |at| node.store.value(&key, seq, &Slot::Pointer(at, kv_lsm::Expiry::NEVER), None).unwrap();
         assert_eq!(read(to), read(at));
     }
     // Besides these there are versions that are not the newest of their keys.

@@ -146,7 +146,7 @@ pub fn work(db: &Db, rounds: std::ops::Range<u32>, versions: &mut BTreeMap<(Byte
 pub fn contents(db: &Db) -> BTreeMap<Bytes, Known> {
     let known = |item: kv_lsm::ScanItem| {
         let segment = match &item.slot {
-            Slot::Pointer(at) => Some(at.segment),
+            Slot::Pointer(at, _) => Some(at.segment),
             _ => None,
         };
         let value = db.get(&item.key).unwrap().unwrap().value;

@@ -17,6 +17,7 @@ const INSTALLS: [u64; 2] = [60, 130];
 /// A state as it is sent.
 struct Sent {
     at: Position,
+    time: kv_lsm::LogTime,
     membership: Option<(Position, Bytes)>,
     records: Vec<ExportRecord>,
 }
@@ -46,7 +47,7 @@ static SENT: LazyLock<[Sent; 2]> = LazyLock::new(|| {
         }
         let export = node.store.export();
         let at = export.at().unwrap();
-        Sent { at, membership: membership(last), records: records(&export, 1 << 20) }
+        Sent { at, time: export.time(), membership: membership(last), records: records(&export, 1 << 20) }
     })
 });
 
@@ -80,7 +81,7 @@ impl Run {
         let receiver = receive(&node.store, &sent.records)?;
         self.begun = self.begun.max(sent.at.index);
         let from = self.operations();
-        assert!(node.store.install(receiver, sent.at, sent.membership.clone())?);
+        assert!(node.store.install(receiver, sent.at, sent.time, sent.membership.clone())?);
         self.dense.extend(from..=self.operations() + 1);
         self.acknowledged = self.acknowledged.max(sent.at.index);
         Ok(())

@@ -32,7 +32,7 @@ fn attempt(sent: &[ExportRecord], rule: Option<Rule>) -> (MemVfs, FaultVfs, Resu
     let is_sync = rule.as_ref().is_some_and(|rule| matches!(rule.op, OpKind::Sync | OpKind::SyncDir));
     rule.into_iter().for_each(|rule| vfs.fail(rule));
     let received = receive(&node.store, sent);
-    let result = received.and_then(|received| node.store.install(received, at(1, NEW), None));
+    let result = received.and_then(|received| node.store.install(received, at(1, NEW), 0, None));
     let failed = vfs.failed() > 0;
     vfs.clear();
     let more = node.write(1, &[change(node.last() + 1)]);

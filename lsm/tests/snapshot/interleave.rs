@@ -61,7 +61,10 @@ impl Scene {
 
     fn install(&mut self) -> bool {
         let received = self.received.take().unwrap();
-        self.node.store.install(received, self.source.store.applied().unwrap(), None).unwrap()
+        self.node
+            .store
+            .install(received, self.source.store.applied().unwrap(), self.source.store.time(), None)
+            .unwrap()
     }
 
     /// Everything is as the install left it, now and after a restart.

@@ -127,7 +127,7 @@ impl Node {
     /// Appends, durably.
     pub fn append(&self, term: u64, payload: Payload) -> Result<Position, StoreError> {
         let at = at(term, self.last() + 1);
-        self.store.log().append(vec![Entry { at, payload }], Box::new(|_| {}))?;
+        self.store.log().append(vec![Entry { at, time: 0, payload }], Box::new(|_| {}))?;
         self.store.log().wait_durable()?;
         Ok(at)
     }
@@ -217,7 +217,7 @@ pub fn receive(store: &Store, records: &[ExportRecord]) -> Result<Receiver, Stor
 /// Takes the whole state of another node; says whether it was news.
 pub fn install(from: &Export, to: &Node) -> Result<bool, StoreError> {
     let receiver = receive(&to.store, &records(from, 64 << 10))?;
-    to.store.install(receiver, from.at().unwrap(), from.membership())
+    to.store.install(receiver, from.at().unwrap(), from.time(), from.membership())
 }
 
 /// Checks a directory that is not open: everything in it is whole.

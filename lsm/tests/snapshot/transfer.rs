@@ -20,7 +20,7 @@ fn a_state_goes_from_store_to_store() {
     }
     let stored = |r: &ExportRecord| match &r.value {
         ExportValue::Stored(value) => Some(value.codec),
-        ExportValue::Inline(_) => None,
+        ExportValue::Inline(..) => None,
     };
     let kinds: Vec<_> = records(&export, 1 << 20).iter().map(stored).collect();
     for kind in [None, Some(Codec::Raw), Some(Codec::Zstd), Some(Codec::Chunked)] {
@@ -103,23 +103,27 @@ fn what_is_wrong_is_refused_and_leaves_nothing() {
     ];
     for record in wrong {
         let mut receiver = node.store.receive().unwrap();
-        let first = ExportRecord { key: "aa".into(), seq: 1, value: ExportValue::Inline("x".into()) };
+        let first = ExportRecord {
+            key: "aa".into(),
+            seq: 1,
+            value: ExportValue::Inline("x".into(), kv_lsm::Expiry::NEVER),
+        };
         receiver.add(first).unwrap();
         let refused = receiver.add(record);
         assert!(matches!(refused, Err(StoreError::Received(_))), "{refused:?}");
         assert!(matches!(receiver.add(good.clone()), Err(StoreError::Received(_))), "after a refusal");
-        let installed = node.store.install(receiver, at(1, 9), None);
+        let installed = node.store.install(receiver, at(1, 9), 0, None);
         assert!(matches!(installed, Err(StoreError::Received(_))), "{installed:?}");
     }
     // Versions newer than the entry that it is said to end at.
     let receiver = receive(&node.store, std::slice::from_ref(&good)).unwrap();
     assert!(receiver.bytes() > 5_000);
-    assert!(matches!(node.store.install(receiver, at(1, 8), None), Err(StoreError::Received(_))));
+    assert!(matches!(node.store.install(receiver, at(1, 8), 0, None), Err(StoreError::Received(_))));
     // Another store's.
     let (_disk, other) = memory();
     let stranger = other.open().unwrap();
     let receiver = receive(&stranger.store, &[good]).unwrap();
-    assert!(matches!(node.store.install(receiver, at(1, 9), None), Err(StoreError::Invalid(_))));
+    assert!(matches!(node.store.install(receiver, at(1, 9), 0, None), Err(StoreError::Invalid(_))));
     let names = |list: Vec<kv_vfs::DirEntry>| list.into_iter().map(|e| e.name).collect::<Vec<_>>();
     assert_eq!(names(world.vfs.list(dir()).unwrap()), names(there));
     assert_eq!(node.contents(), model(5));

@@ -8,7 +8,7 @@ use crate::decode::peek_number;
 use crate::encode::whole_state;
 use crate::format::Kind;
 use crate::{
-    ChangeSet, DecodeError, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta,
+    ChangeSet, DecodeError, Edit, Identity, LogPosition, SealedInfo, SegmentRef, TableMeta, TimeStep,
     decode_change_set, encode_change_set,
 };
 
@@ -76,6 +76,8 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         any_position().prop_map(Edit::PurgeFloor),
         any::<u64>().prop_map(Edit::NextFile),
         any::<u64>().prop_map(Edit::Epoch),
+        any::<(u64, u32)>().prop_map(|(index, time)| Edit::LogTime(TimeStep { index, time })),
+        any::<Option<u64>>().prop_map(Edit::HistoryFloor),
         any::<(u64, u64, u32, u64, u64, u64, u64)>().prop_map(
             |(segment, file, generation, epoch, end, values, value_bytes)| {
                 Edit::AddValueSegment { segment, file, generation, epoch, end, values, value_bytes }

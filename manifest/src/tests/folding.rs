@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::make::*;
 use crate::encode::whole_state;
 use crate::fold::Fold;
-use crate::{ChangeSet, Edit, Identity, InvalidEdit, SealedInfo, SegmentKind, SegmentRef, State};
+use crate::{ChangeSet, Edit, Identity, InvalidEdit, SealedInfo, SegmentKind, SegmentRef, State, TimeStep};
 
 fn next(state: &State, edits: Vec<Edit>) -> ChangeSet {
     ChangeSet { number: state.number + 1, edits, ..ChangeSet::default() }
@@ -338,11 +338,18 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         (0..9u64).prop_map(|index| Edit::PurgeFloor(position(1, index))),
         (0..20u64).prop_map(Edit::NextFile),
         (0..5u64).prop_map(Edit::Epoch),
+        (0..9u64, 0..9u32).prop_map(|(index, time)| Edit::LogTime(TimeStep { index, time })),
+        proptest::option::of(0..9u64).prop_map(Edit::HistoryFloor),
     ]
 }
 
 /// The invariants of [`State`], checked the slow way.
 fn check_invariants(state: &State) {
+    assert!(state.times.is_sorted_by(|a, b| a.index < b.index && a.time < b.time));
+    if let Some(flushed) = state.flushed {
+        let oldest = state.history_floor.map_or(flushed.index, |floor| floor.min(flushed.index));
+        assert!(state.times.iter().filter(|step| step.index <= oldest).count() <= 1);
+    }
     for level in 1..3 {
         let mut tables: Vec<_> = state.tables.values().filter(|t| t.level == level).collect();
         tables.sort_by(|a, b| a.smallest.cmp(&b.smallest));

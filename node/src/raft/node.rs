@@ -224,7 +224,7 @@ impl RaftNode {
         let last_membership = decode_stored_membership(decided.map(Position::from), &blob);
         let last_membership = last_membership.map_err(|error| error.to_string())?;
         let meta = SnapshotMeta { last_log_id: Some(log_id(at)), last_membership };
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received), head.time) };
         let answer = self.raft.install_full_snapshot(vote, snapshot).await;
         answer.map(|answer| answer.vote).map_err(|error| error.to_string())
     }
@@ -248,7 +248,7 @@ impl RaftNode {
 
     /// Replicates and applies operations; durable on a quorum on return.
     pub async fn write(&self, ops: Vec<Op>) -> Result<Outcome, KvError> {
-        match self.raft.client_write(Command { ops }).await {
+        match self.raft.client_write(Command { time: 0, ops }).await {
             Ok(response) => Ok(response.data),
             Err(RaftError::APIError(error)) => Err(match error {
                 ClientWriteError::ForwardToLeader(to) => not_leader(to),

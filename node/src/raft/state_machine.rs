@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use kv_lsm::{Export, Receiver, Store, StoreError};
+use kv_lsm::{Export, LogTime, Receiver, Store, StoreError};
 use kv_vlog::Position;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -20,7 +20,7 @@ use super::types::{
 /// it stands beside the live state and becomes it.
 pub(crate) enum SnapshotData {
     Sent(Arc<Export>),
-    Received(Box<Receiver>),
+    Received(Box<Receiver>, LogTime),
 }
 
 /// The state as openraft sees it.
@@ -99,13 +99,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMetaOf<TypeConfig>,
         snapshot: SnapshotData,
     ) -> io::Result<()> {
-        let (Some(at), SnapshotData::Received(received)) = (&meta.last_log_id, snapshot) else {
+        let (Some(at), SnapshotData::Received(received, time)) = (&meta.last_log_id, snapshot) else {
             return Err(io::Error::other("only a snapshot that was received is installed"));
         };
         let (at, store) = (position(at), self.store.clone());
         let (decided, blob) = encode_stored_membership(&meta.last_membership)?;
         let membership = decided.map(|decided| (decided, blob));
-        let installing = crate::blocking::run(move || store.install(*received, at, membership));
+        let installing = crate::blocking::run(move || store.install(*received, at, time, membership));
         installing.await.map_err(io::Error::other)?.map(drop).map_err(to_io)
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
-use kv_vlog::{Entry, Op, Payload, Position};
+use kv_vlog::{Entry, LogTime, Op, Payload, Position};
 use openraft::alias::{CommittedLeaderIdOf, EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 use openraft::{BasicNode, EntryPayload, LogId, Membership, RaftTypeConfig, StoredMembership};
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,11 @@ pub(crate) type EntryOfUs = EntryOf<TypeConfig>;
 pub(crate) type VoteOfUs = VoteOf<TypeConfig>;
 pub(crate) type StoredMembershipOfUs = StoredMembershipOf<TypeConfig>;
 
-/// A write, as it stands in the log: checks, then changes.
+/// A write, as it stands in the log: checks, then changes; with none it only says what time it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
+    /// What time it is, by the clock of the leader.
+    pub time: LogTime,
     /// At most 65,535; see [`kv_vlog::Op`].
     pub ops: Vec<Op>,
 }
@@ -75,18 +77,18 @@ pub(crate) fn from_wire_vote(vote: WireVote) -> VoteOfUs {
 }
 
 pub(crate) fn to_vlog_entry(entry: EntryOfUs) -> io::Result<Entry> {
-    let payload = match entry.payload {
-        EntryPayload::Blank => Payload::Blank,
-        EntryPayload::Normal(command) => Payload::Ops(command.ops),
-        EntryPayload::Membership(membership) => Payload::Membership(encode_membership(&membership)?),
+    let (time, payload) = match entry.payload {
+        EntryPayload::Blank => (0, Payload::Blank),
+        EntryPayload::Normal(Command { time, ops }) => (time, Payload::Ops(ops)),
+        EntryPayload::Membership(membership) => (0, Payload::Membership(encode_membership(&membership)?)),
     };
-    Ok(Entry { at: position(&entry.log_id), payload })
+    Ok(Entry { at: position(&entry.log_id), time, payload })
 }
 
 pub(crate) fn from_vlog_entry(entry: Entry) -> io::Result<EntryOfUs> {
     let payload = match entry.payload {
         Payload::Blank => EntryPayload::Blank,
-        Payload::Ops(ops) => EntryPayload::Normal(Command { ops }),
+        Payload::Ops(ops) => EntryPayload::Normal(Command { time: entry.time, ops }),
         Payload::Membership(blob) => EntryPayload::Membership(decode_membership(&blob)?),
     };
     Ok(EntryOfUs { log_id: log_id(entry.at), payload })

@@ -30,7 +30,10 @@ pub(super) fn entry_without_values(bytes: &Bytes, segment: u64, start: u32) -> O
         Some(match header.kind {
             op::PUT => {
                 let pointer = Pointer { segment, offset, length: header.record_bytes() as u32 };
-                Op::Put { key, value: OpValue::At { pointer, value_bytes: header.value_bytes } }
+                Op::Put {
+                    key,
+                    value: OpValue::At { pointer, value_bytes: header.value_bytes, expires: header.expires },
+                }
             }
             op::DELETE => Op::Delete { key },
             op::CHECK_ABSENT => Op::Check { key, expect: Expect::Absent },
@@ -38,7 +41,8 @@ pub(super) fn entry_without_values(bytes: &Bytes, segment: u64, start: u32) -> O
             _ => return None,
         })
     });
-    Some(Entry { at, payload: Payload::Ops(ops.collect::<Option<_>>()?) })
+    let time = f.u32(12)?;
+    Some(Entry { at, time, payload: Payload::Ops(ops.collect::<Option<_>>()?) })
 }
 
 /// The value records, as far as their headers are whole, of the record of values that begins `bytes` and stands at
@@ -58,6 +62,7 @@ pub(super) fn values(bytes: &Bytes, start: u32) -> Vec<ValuePlace> {
         key,
         seq: header.seq,
         value_bytes: header.value_bytes,
+        expires: header.expires,
     };
     puts.map(place).collect()
 }

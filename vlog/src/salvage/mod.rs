@@ -20,7 +20,7 @@ use crate::error::{VlogError, file_name};
 use crate::format::{GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use crate::group::GroupHeader;
 use crate::header::SegmentHeader;
-use crate::types::{Entry, Vote};
+use crate::types::{Entry, Expiry, Vote};
 
 pub use values::{NoValue, SalvagedValues};
 
@@ -68,6 +68,8 @@ pub struct ValuePlace {
     pub seq: u64,
     /// Length of the value, uncompressed.
     pub value_bytes: u64,
+    /// When it goes away.
+    pub expires: Expiry,
 }
 
 /// What a segment's groups say it is: all that is known of one whose header is damaged.

@@ -136,14 +136,14 @@ impl SalvageFile {
         Some(match parsed {
             Parsed::Entry(entry, offsets) => {
                 let segment = self.written_as?.segment;
-                let payload = match entry.payload {
+                let payload = match &entry.payload {
                     Payload::Ops(ops) => {
                         let view = |(op, at): (_, &u32)| pointer_view(op, segment, start + *at, inline_below);
                         Payload::Ops(ops.iter().zip(&offsets).map(view).collect())
                     }
-                    other => other,
+                    other => other.clone(),
                 };
-                Salvaged::Entry(Entry { at: entry.at, payload })
+                Salvaged::Entry(Entry { payload, ..entry })
             }
             Parsed::Vote(vote) => Salvaged::Vote(vote),
             Parsed::Truncate(next) => Salvaged::Truncate(next),
@@ -155,6 +155,7 @@ impl SalvageFile {
                     key: value.key,
                     seq: value.seq,
                     value_bytes: value.value.value_bytes,
+                    expires: value.value.expires,
                 };
                 Salvaged::Values(values.into_iter().map(place).collect())
             }

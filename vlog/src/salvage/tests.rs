@@ -139,7 +139,7 @@ fn an_entry_keeps_what_its_damaged_values_do_not_touch() {
         value: OpValue::Full(StoredValue::new(key, Bytes::from_static(b"value"), &Compression::default())),
     };
     let at = Position { term: 2, index: 7 };
-    let entry = Entry { at, payload: Payload::Ops(vec![put(&a), Op::Delete { key: b.clone() }]) };
+    let entry = Entry { at, time: 0, payload: Payload::Ops(vec![put(&a), Op::Delete { key: b.clone() }]) };
     let mut bytes = kv_vfs::AlignedBuf::new();
     crate::record::put_entry(&mut bytes, &entry);
     let value_at = crate::format::RECORD_HEADER_BYTES as usize + crate::format::OP_HEADER_BYTES as usize + 1;

@@ -63,7 +63,7 @@ impl Filter<'_> {
         };
         let (ops, offsets): (Vec<Op>, Vec<u32>) =
             ops.iter().zip(offsets).filter(|(op, _)| wanted(op)).map(|(op, at)| (op.clone(), *at)).unzip();
-        let entry = Entry { at: entry.at, payload: Payload::Ops(ops) };
+        let entry = Entry { at: entry.at, time: entry.time, payload: Payload::Ops(ops) };
         (!offsets.is_empty()).then_some(Record::Entry(entry, offsets))
     }
 

@@ -13,7 +13,7 @@ fn an_entry_comes_with_its_operations() {
         Op::Put { key: b"k\0"[..].into(), value: OpValue::Full(value) },
         Op::Delete { key: "d".into() },
     ];
-    let entry = Entry { at: Position { term: 2, index: 5 }, payload: Payload::Ops(ops) };
+    let entry = Entry { at: Position { term: 2, index: 5 }, time: 0, payload: Payload::Ops(ops) };
     let record = Record::Entry(entry, vec![100, 141, 300]);
     let rows = record_rows(68, 500, &record);
     assert_eq!(rows[0][..5], ["68", "500", "entry", "2", "5"]);
@@ -62,7 +62,7 @@ fn filters_leave_what_all_of_them_want() {
         Op::Put { key: key.into(), value: OpValue::Full(value) }
     };
     let entry = |term, index, ops| {
-        Record::Entry(Entry { at: Position { term, index }, payload: Payload::Ops(ops) }, vec![0, 0])
+        Record::Entry(Entry { at: Position { term, index }, time: 0, payload: Payload::Ops(ops) }, vec![0, 0])
     };
     let value = StoredValue::new(b"v", "v".into(), &Compression::default());
     let values = vec![ValueRecord { offset: 9, length: 9, seq: 1, key: "v".into(), value }];

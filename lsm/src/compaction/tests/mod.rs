@@ -8,62 +8,123 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_vfs::OpKind;
 use kv_vfs::fault::{Fault, Rule, Times};
+use kv_vlog::{Expiry, LogTime};
 use proptest::prelude::*;
 
 use super::*;
 use crate::cursor::Cursor;
-use crate::key::{Kind, Seq, Slot, ValuePointer};
+use crate::key::{Moment, Seq, Slot, ValuePointer};
 use crate::memtable::Memtable;
 use crate::merge::MergeCursor;
 use crate::table::testing::{TestDir, Versions, collect, few, identity, inline, lookup, pointer, version};
 use crate::table::{TableError, TableOptions, TableReader};
 
-fn judge_all(versions: &[(&str, Seq, Kind)], snapshots: &[Seq], bottommost: bool) -> Vec<Verdict> {
-    let mut retain = Retain::new(snapshots.to_vec(), |_: &[u8]| bottommost);
-    versions.iter().map(|(key, seq, kind)| retain.judge(key.as_bytes(), *seq, *kind)).collect()
+/// In these tests it is time `n` when version `n` is written.
+fn moment(seq: Seq) -> Moment {
+    Moment { seq, time: seq as LogTime }
+}
+
+fn horizon(snapshots: &[Seq], now: LogTime) -> Horizon {
+    Horizon::new(snapshots.iter().copied().map(moment).collect(), now, None)
+}
+
+fn judge(versions: &[(&str, Seq, Slot)], horizon: Horizon, bottommost: bool) -> Vec<Verdict> {
+    let mut retain = Retain::new(horizon, |_: &[u8]| bottommost);
+    versions.iter().map(|(key, seq, slot)| retain.judge(key.as_bytes(), *seq, slot)).collect()
+}
+
+fn judge_all(versions: &[(&str, Seq, Slot)], snapshots: &[Seq], bottommost: bool) -> Vec<Verdict> {
+    judge(versions, horizon(snapshots, 10), bottommost)
+}
+
+fn expiring(time: LogTime) -> Slot {
+    Slot::Inline(vec![7].into(), Expiry::at(time))
 }
 
 #[test]
 fn each_snapshot_keeps_the_version_it_sees() {
-    use Kind::{Inline, Pointer, Tombstone};
+    use Slot::Tombstone;
     use Verdict::{Duplicate, Keep, Shadowed, Spent};
-    let versions =
-        [("a", 9, Inline), ("a", 7, Pointer), ("a", 5, Inline), ("a", 3, Inline), ("b", 3, Inline)];
+    let there = || inline(b"x");
+    let versions = [
+        ("a", 9, there()),
+        ("a", 7, pointer(1, 2, 3)),
+        ("a", 5, there()),
+        ("a", 3, there()),
+        ("b", 3, there()),
+    ];
     assert_eq!(judge_all(&versions, &[], true), [Keep, Shadowed, Shadowed, Shadowed, Keep]);
     assert_eq!(judge_all(&versions, &[5], true), [Keep, Shadowed, Keep, Shadowed, Keep]);
     assert_eq!(judge_all(&versions, &[6, 5], true), [Keep, Shadowed, Keep, Shadowed, Keep]);
     assert_eq!(judge_all(&versions, &[8, 6, 4], true), [Keep; 5]);
     assert_eq!(judge_all(&versions, &[9], true), [Keep, Shadowed, Shadowed, Shadowed, Keep]);
 
-    let deleted = [("", 9, Tombstone), ("a", 9, Tombstone), ("a", 9, Tombstone), ("a", 7, Inline)];
+    let deleted = [("", 9, Tombstone), ("a", 9, Tombstone), ("a", 9, Tombstone), ("a", 7, there())];
     assert_eq!(judge_all(&deleted, &[], true), [Spent, Spent, Duplicate, Shadowed]);
     assert_eq!(judge_all(&deleted, &[], false), [Keep, Keep, Duplicate, Shadowed]);
     assert_eq!(judge_all(&deleted, &[8], true), [Keep, Keep, Duplicate, Keep]);
     assert_eq!(judge_all(&deleted, &[9], true), [Spent, Spent, Duplicate, Shadowed]);
-    let twice = [("a", 9, Tombstone), ("a", 7, Tombstone), ("a", 5, Inline)];
+    let twice = [("a", 9, Tombstone), ("a", 7, Tombstone), ("a", 5, there())];
     assert_eq!(judge_all(&twice, &[8], true), [Keep, Spent, Shadowed]);
+}
+
+#[test]
+fn what_has_expired_for_all_who_see_it_is_a_tombstone() {
+    use Verdict::{Expired, Keep, Shadowed, Spent};
+    let versions =
+        [("a", 5, expiring(8)), ("a", 3, inline(b"x")), ("b", 4, expiring(11)), ("c", 2, expiring(5))];
+    assert_eq!(judge_all(&versions, &[], true), [Spent, Shadowed, Keep, Spent]);
+    assert_eq!(judge_all(&versions, &[], false), [Expired, Shadowed, Keep, Expired]);
+    // Seen by one for whom it has not expired; then only by one for whom it has.
+    assert_eq!(judge_all(&versions, &[6], true), [Keep, Shadowed, Keep, Spent]);
+    assert_eq!(judge_all(&versions, &[4], true), [Expired, Keep, Keep, Keep]);
+    // Nothing has expired before the time that a recovery comes to.
+    assert_eq!(judge(&versions, horizon(&[9], 4), true), [Keep, Shadowed, Keep, Keep]);
+}
+
+#[test]
+fn of_earlier_states_that_can_be_read_all_is_kept() {
+    use Verdict::{Expired, Keep, Shadowed, Spent};
+    let versions = [
+        ("a", 9, Slot::Tombstone),
+        ("a", 7, expiring(8)),
+        ("a", 5, inline(b"x")),
+        ("a", 3, inline(b"x")),
+        ("b", 4, expiring(5)),
+        ("c", 6, Slot::Tombstone),
+    ];
+    let since = |seq| Horizon::new(Vec::new(), 10, Some(moment(seq)));
+    assert_eq!(judge(&versions, since(6), true), [Keep, Keep, Keep, Shadowed, Spent, Spent]);
+    assert_eq!(judge(&versions, since(8), false), [Keep, Expired, Shadowed, Shadowed, Expired, Keep]);
+    assert_eq!(judge(&versions, since(2), true), [Keep; 6]);
 }
 
 #[test]
 #[should_panic(expected = "out of order")]
 fn versions_out_of_order_are_a_bug() {
-    judge_all(&[("a", 1, Kind::Inline), ("a", 2, Kind::Inline)], &[], true);
+    judge_all(&[("a", 1, inline(b"x")), ("a", 2, inline(b"x"))], &[], true);
 }
 
-/// One write: which of a few keys, and whether it deletes.
-type Write = (u8, bool);
+/// One write: which of a few keys, whether it deletes, and how long what it writes stays; 0: for ever.
+type Write = (u8, bool, u8);
 
 /// A history, cut into parts from oldest to newest; every part may be written again by a replay.
 fn history(parts: &[Vec<Write>]) -> Vec<Versions> {
     let mut seq = 0u64;
     let mut part = |writes: &Vec<Write>| {
         let mut versions = Versions::new();
-        for (key, deletes) in writes {
+        for (key, deletes, stays) in writes {
             seq += 1;
             let slot = match (deletes, seq % 2) {
                 (true, _) => Slot::Tombstone,
                 (false, 0) => inline(&seq.to_le_bytes()),
                 (false, _) => pointer(seq / 10, seq as u32 * 64, 64),
+            };
+            let slot = match (slot, stays) {
+                (slot, 0) => slot,
+                (Slot::Inline(value, _), stays) => Slot::Inline(value, after(seq, *stays)),
+                (Slot::Pointer(at, _), stays) => Slot::Pointer(at, after(seq, *stays)),
+                (Slot::Tombstone, _) => Slot::Tombstone,
             };
             versions.insert(version(&[b'a' + key % 8], seq), slot);
         }
@@ -72,14 +133,22 @@ fn history(parts: &[Vec<Write>]) -> Vec<Versions> {
     parts.iter().map(&mut part).collect()
 }
 
+fn after(seq: Seq, stays: u8) -> Expiry {
+    Expiry::at(seq as LogTime + LogTime::from(stays))
+}
+
 fn all_of(parts: &[Versions]) -> Versions {
     parts.iter().flatten().map(|(key, slot)| (key.clone(), slot.clone())).collect()
 }
 
-/// What a reader finds, newest part first; a tombstone counts as nothing.
-fn read(parts: &[&Versions], key: &[u8], seq: Seq) -> Option<(Seq, Slot)> {
-    let found = parts.iter().find_map(|part| lookup(part, key, seq));
-    found.filter(|(_, slot)| *slot != Slot::Tombstone)
+fn last_of(parts: &[Versions]) -> Seq {
+    parts.iter().flatten().map(|(at, _)| at.seq).max().unwrap_or_default()
+}
+
+/// What a reader finds, newest part first; what is deleted or has expired counts as nothing.
+fn read(parts: &[&Versions], key: &[u8], reader: Moment) -> Option<(Seq, Slot)> {
+    let found = parts.iter().find_map(|part| lookup(part, key, reader.seq));
+    found.filter(|(_, slot)| reader.sees(slot))
 }
 
 fn memtable(versions: &Versions) -> Arc<Memtable> {
@@ -90,33 +159,60 @@ fn memtable(versions: &Versions) -> Arc<Memtable> {
     memtable
 }
 
+fn any_stay() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0), 1u8..60]
+}
+
+/// Open snapshots, the oldest earlier state that can be read, and how much later it is than the newest version says.
+fn any_readers() -> impl Strategy<Value = (Vec<u64>, Option<u64>, u8)> {
+    (prop::collection::vec(0u64..120, 0..4), prop::option::of(0u64..120), any::<u8>())
+}
+
+/// The horizon of these, and the moments that it stands for, where the newest version is `last`.
+fn readers(last: Seq, (snapshots, history, later): &(Vec<u64>, Option<u64>, u8)) -> (Horizon, Vec<Moment>) {
+    let now = last as LogTime + LogTime::from(*later);
+    let mut moments: Vec<Moment> =
+        snapshots.iter().chain(history).map(|seq| moment(*seq)).filter(|moment| moment.time <= now).collect();
+    let horizon = Horizon::new(moments.clone(), now, history.map(moment).filter(|oldest| oldest.time <= now));
+    moments.extend(history.iter().flat_map(|oldest| *oldest..=last).map(moment));
+    moments.push(Moment { seq: Seq::MAX, time: now });
+    (horizon, moments)
+}
+
 fn any_parts() -> impl Strategy<Value = Vec<Vec<Write>>> {
-    prop::collection::vec(prop::collection::vec((any::<u8>(), prop::bool::weighted(0.4)), 1..25), 1..6)
+    prop::collection::vec(
+        prop::collection::vec((any::<u8>(), prop::bool::weighted(0.3), any_stay()), 1..25),
+        1..6,
+    )
 }
 
 /// Every reader sees in `after` (over `below`) what the history says.
-fn check(history: &Versions, after: &Versions, below: &Versions, readers: &[Seq]) {
+fn check(history: &Versions, after: &Versions, below: &Versions, readers: &[Moment]) {
     for reader in readers {
         for key in b'a'..b'i' {
-            let expected = lookup(history, &[key], *reader).filter(|(_, slot)| *slot != Slot::Tombstone);
-            assert_eq!(read(&[after, below], &[key], *reader), expected, "key {key} at {reader}");
+            let expected = lookup(history, &[key], reader.seq).filter(|(_, slot)| reader.sees(slot));
+            assert_eq!(read(&[after, below], &[key], *reader), expected, "key {key} at {reader:?}");
         }
     }
 }
 
 /// Nothing is kept that no reader needs.
-fn check_small(after: &Versions, below: &Versions, readers: &[Seq]) {
+fn check_small(after: &Versions, below: &Versions, readers: &[Moment]) {
     let seen: BTreeSet<_> = readers
         .iter()
-        .flat_map(|reader| (b'a'..b'i').filter_map(|key| Some((key, lookup(after, &[key], *reader)?.0))))
+        .flat_map(|reader| (b'a'..b'i').filter_map(|key| Some((key, lookup(after, &[key], reader.seq)?.0))))
         .collect();
     for (at, slot) in after {
         assert!(seen.contains(&(at.key[0], at.seq)), "{at:?} is seen by nobody");
         if *slot == Slot::Tombstone {
             let hides =
                 |versions: &Versions| versions.keys().any(|other| other.key == at.key && other.seq < at.seq);
-            let late = readers.iter().any(|reader| *reader < at.seq);
+            let late = readers.iter().any(|reader| reader.seq < at.seq);
             assert!(hides(after) || hides(below) || late, "{at:?} hides nothing");
+        } else {
+            let is_seen =
+                |reader: &Moment| read(&[after], &at.key, *reader).is_some_and(|(seq, _)| seq == at.seq);
+            assert!(readers.iter().any(is_seen), "{at:?} has expired for all");
         }
     }
 }
@@ -130,7 +226,7 @@ proptest! {
         in_memory in prop::collection::vec(any::<bool>(), 6),
         replayed in prop::collection::vec(prop::bool::weighted(0.2), 6),
         deeper in 0usize..3,
-        snapshots in prop::collection::vec(0u64..120, 0..4),
+        who in any_readers(),
     ) {
         let dir = TestDir::new();
         let parts = history(&parts);
@@ -149,17 +245,16 @@ proptest! {
         cursor.seek_first().unwrap();
         let below = all_of(below);
         let bottommost = |key: &[u8]| !below.keys().any(|at| at.key == key);
-        let mut retain = Retain::new(snapshots.clone(), bottommost);
+        let (horizon, readers) = readers(last_of(&parts), &who);
+        let mut retain = Retain::new(horizon, bottommost);
         let mut after = Versions::new();
         while cursor.valid() {
-            if retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
-                let old = after.insert(version(cursor.key(), cursor.seq()), cursor.slot().clone());
+            if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
+                let old = after.insert(version(cursor.key(), cursor.seq()), slot.clone());
                 prop_assert!(old.is_none());
             }
             cursor.next().unwrap();
         }
-        let mut readers = snapshots;
-        readers.push(Seq::MAX);
         check(&all_of(&parts), &after, &below, &readers);
         check_small(&after, &below, &readers);
     }
@@ -186,7 +281,7 @@ proptest! {
     #[test]
     fn a_run_changes_nothing_that_anybody_sees(
         parts in any_parts(),
-        snapshots in prop::collection::vec(0u64..120, 0..4),
+        who in any_readers(),
         table_bytes in 1u64..2000,
         bottommost: bool,
         cuts in prop::collection::btree_set(b'a'..b'j', 0..4),
@@ -199,12 +294,11 @@ proptest! {
         let parts = history(&parts);
         let numbered = (1..).zip(&parts);
         let inputs = numbered.map(|(id, part)| dir.table(id, &options, part)).collect();
-        let job = Job { snapshots: snapshots.clone(), table_bytes, grandparents, ..job(inputs) };
+        let (horizon, readers) = readers(last_of(&parts), &who);
+        let job = Job { horizon, table_bytes, grandparents, ..job(inputs) };
         let job = Job { older: if bottommost { RangeSet::default() } else { everything() }, ..job };
         let outputs = run_parts(&dir, &job, &cuts);
         let after = read_level(&outputs);
-        let mut readers = snapshots;
-        readers.push(Seq::MAX);
         check(&all_of(&parts), &after, &Versions::new(), &readers);
         if bottommost {
             check_small(&after, &Versions::new(), &readers);
@@ -275,7 +369,7 @@ fn job(inputs: Vec<Arc<TableReader>>) -> Job {
         inputs,
         from: None,
         to: None,
-        snapshots: (0..1000).collect(),
+        horizon: horizon(&(0..1000).collect::<Vec<_>>(), 0),
         older: everything(),
         table_bytes: 150,
         grandparents: Vec::new(),
@@ -301,7 +395,7 @@ fn nothing_comes_out_where_nothing_survives() {
     let dir = TestDir::new();
     let versions = Versions::from([(version(b"a", 2), Slot::Tombstone), (version(b"a", 1), inline(b"x"))]);
     let inputs = vec![dir.table(1, &TableOptions::default(), &versions)];
-    let job = Job { snapshots: vec![], older: RangeSet::default(), ..job(inputs) };
+    let job = Job { horizon: Horizon::default(), older: RangeSet::default(), ..job(inputs) };
     assert!(run_job(&dir, &job, 10).unwrap().is_empty());
     assert_eq!(dir.names(), ["00000001.sst"]);
 }

@@ -38,7 +38,10 @@ impl Scene {
 
     pub(super) fn situation(&self) -> Situation<'_> {
         let levels = self.levels.iter().map(|level| {
-            level.iter().map(|(meta, keys, due)| TableState { meta, keys: *keys, due: *due }).collect()
+            level
+                .iter()
+                .map(|(meta, keys, due)| TableState { meta, keys: *keys, expired: 0, due: *due })
+                .collect()
         });
         Situation {
             levels: levels.collect(),

@@ -23,7 +23,7 @@ impl Store {
         let wanted = Wanted {
             from: range.from.to_vec(),
             to: range.to.as_ref().map(|to| to.to_vec()),
-            seq: self.shared.core.visible(),
+            seq: self.shared.core.visible().seq,
         };
         self.shared.compactions.lock().asked.push(Asked { wanted, gate: gate.clone() });
         // In this order: who ends the workers opens the gates of those who were there before.

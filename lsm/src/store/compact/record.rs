@@ -51,7 +51,8 @@ impl Shared {
                     task.inputs.iter().for_each(|table| drop(core.vfs.remove(table.reader.path())));
                 }
                 let gone = task.inputs.iter().map(|table| Edit::RemoveTable { id: table.meta.id });
-                let edits = gone.chain(metas.into_iter().map(Edit::AddTable)).collect();
+                let edits = gone.chain(metas.into_iter().map(Edit::AddTable));
+                let edits = edits.chain(core.compaction_edit()).collect();
                 self.changes.commit(&task.cause(), edits)?;
                 self.replace(task, tables);
                 task.inputs.iter().for_each(|table| table.retire());

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kv_manifest::TableMeta;
+use kv_vlog::LogTime;
 
 use super::super::view::{Table, View};
 use super::super::{Resolver, Shared};
 use super::table::Compactions;
 use crate::compaction::{
-    Choice, Claim, Grandparent, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted, Why,
-    Work, is_satisfied, pick, split, value_bytes,
+    Choice, Claim, Grandparent, Horizon, Job, KeyRange, PickOptions, RangeSet, Situation, TableState, Wanted,
+    Why, Work, is_satisfied, pick, split, value_bytes,
 };
-use crate::key::Seq;
 
 /// A compaction, ready to be done.
 #[derive(Debug)]
@@ -101,15 +101,15 @@ impl Shared {
     /// Chooses what to compact, and tells those who wait for nothing more.
     fn choose(&self, view: &View, compactions: &mut Compactions) -> Option<Task> {
         let claims = compactions.claims();
-        let snapshots = self.core.open_snapshots();
+        let horizon = self.core.horizon();
         let wanted: Vec<Wanted> = compactions.asked.iter().map(|asked| asked.wanted.clone()).collect();
         let situation = Situation {
             running: &claims,
             cursors: &compactions.cursors,
-            oldest_snapshot: snapshots.first().copied(),
+            oldest_snapshot: horizon.oldest(),
             idle: self.is_idle(),
             wanted: &wanted,
-            ..self.situation(view)
+            ..self.situation_at(view, horizon.time())
         };
         let options = self.core.options.pick();
         let choice = pick(&situation, &options);
@@ -120,7 +120,7 @@ impl Shared {
             let inputs = inputs(view, &choice.claim);
             let jobs = match choice.work {
                 Work::Move => Vec::new(),
-                Work::Merge => jobs(&situation, &options, &choice.claim, &inputs, parts, &snapshots),
+                Work::Merge => jobs(&situation, &options, &choice.claim, &inputs, parts, &horizon),
             };
             let (resolver, given_up) = (Arc::new(self.resolver()), AtomicBool::new(false));
             Task { choice, inputs, jobs, resolver, given_up }
@@ -137,10 +137,16 @@ impl Shared {
 
     /// The tables of the view, with nothing going on.
     pub(crate) fn situation<'a>(&self, view: &'a View) -> Situation<'a> {
+        self.situation_at(view, self.core.horizon().time())
+    }
+
+    /// ... where it is so late for whoever reads the oldest state.
+    fn situation_at<'a>(&self, view: &'a View, time: LogTime) -> Situation<'a> {
         let now = self.clock.monotonic();
         let state = |table: &'a Arc<Table>| TableState {
             meta: &table.meta,
             keys: table.reader.properties().keys,
+            expired: table.reader.properties().expiries.past(time),
             due: self.is_due(table, now),
         };
         let levels = view.tables.levels.iter().map(|level| level.iter().map(state).collect()).collect();
@@ -166,7 +172,7 @@ fn jobs(
     claim: &Claim,
     inputs: &[Arc<Table>],
     parts: usize,
-    snapshots: &[Seq],
+    horizon: &Horizon,
 ) -> Vec<Job> {
     let lower: Vec<&TableMeta> = match claim.from == claim.to {
         true => Vec::new(),
@@ -184,7 +190,7 @@ fn jobs(
         inputs: Vec::new(),
         from: None,
         to: None,
-        snapshots: snapshots.to_vec(),
+        horizon: horizon.clone(),
         older: older(situation, claim),
         // What stays in level 0 is one table: there would be no fewer of them.
         table_bytes: if claim.to == 0 { u64::MAX } else { options.table_bytes },

@@ -170,8 +170,9 @@ impl Collection {
             let Some(victim) = self.victims.get_mut(alias.place.victim as usize) else { continue };
             let head = victim.reader.head(alias.place.at)?;
             let (segment, offset, length) = (alias.segment, alias.from, head.length);
-            let slot = Slot::Pointer(ValuePointer { segment, offset, length, value_bytes: 0 });
-            core.view().active.insert(&head.key, core.visible(), slot);
+            let pointer = ValuePointer { segment, offset, length, value_bytes: 0 };
+            let slot = Slot::Pointer(pointer, kv_vlog::Expiry::NEVER);
+            core.view().active.insert(&head.key, core.visible().seq, slot);
         }
         Ok(())
     }

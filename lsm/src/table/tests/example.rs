@@ -34,7 +34,10 @@ fn example() -> (TableIdentity, TableOptions, Versions) {
     let seq = |index: u64, op: u64| index << 16 | op;
     let at = |offset, length| {
         let value_bytes = u64::from(length) - 40;
-        Slot::Pointer(crate::key::ValuePointer { segment: 17, offset, length, value_bytes })
+        Slot::Pointer(
+            crate::key::ValuePointer { segment: 17, offset, length, value_bytes },
+            kv_vlog::Expiry::NEVER,
+        )
     };
     let versions = Versions::from([
         (version(b"apple", seq(6, 0)), Slot::Tombstone),

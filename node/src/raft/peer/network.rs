@@ -153,7 +153,8 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         let Some(at) = meta.last_log_id else { return Err(ours("there is nothing to send yet").into()) };
         let (decided, blob) = encode_stored_membership(&meta.last_membership).map_err(ours)?;
         let membership = (decided.map(At::from), blob);
-        let head = SnapshotHead { vote: to_wire_vote(&vote), at: position(&at).into(), membership };
+        let (vote, at, time) = (to_wire_vote(&vote), position(&at).into(), export.time());
+        let head = SnapshotHead { vote, at, time, membership };
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = send(&self.snapshots, head, export) => match sent {

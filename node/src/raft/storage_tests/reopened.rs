@@ -277,7 +277,7 @@ impl RaftStateMachine<TypeConfig> for Lives {
             received.add(record).unwrap();
         }
         let mut machine = self.machine();
-        let received = SnapshotData::Received(Box::new(received));
+        let received = SnapshotData::Received(Box::new(received), export.time());
         self.acknowledged(machine.install_snapshot(meta, received)).await
     }
 

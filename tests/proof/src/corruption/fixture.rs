@@ -96,7 +96,8 @@ impl Fixture {
 fn write(store: &Store, dice: &mut Dice, count: u64) {
     let first = store.log().state().last.map_or(0, |at| at.index + 1);
     for index in first..first + count {
-        let entry = Entry { at: Position { term: 1 + first / 4, index }, payload: payload(dice, index) };
+        let entry =
+            Entry { at: Position { term: 1 + first / 4, index }, time: 0, payload: payload(dice, index) };
         store.log().append(vec![entry], Box::new(|_| {})).unwrap();
         store.log().wait_durable().unwrap();
         store.log().set_committed(index + 1);
@@ -121,7 +122,7 @@ fn install(store: &Store, dice: &mut Dice) {
     let mut receiver = store.receive().unwrap();
     records_of(&all).into_iter().for_each(|record| receiver.add(record).unwrap());
     let at = Position { term: 1 + index / 4, index };
-    assert!(store.install(receiver, at, store.membership()).unwrap());
+    assert!(store.install(receiver, at, store.time(), store.membership()).unwrap());
 }
 
 /// Moves the values that the snapshot brought, so that there is a file with a remap, too.

@@ -96,7 +96,7 @@ pub fn records_of(contents: &Contents) -> Vec<ExportRecord> {
     let record = |(key, (seq, value)): (&Bytes, &(u64, Bytes))| {
         let is_inline = (value.len() as u64) < options().separate_bytes_min;
         let value = if is_inline {
-            ExportValue::Inline(value.clone())
+            ExportValue::Inline(value.clone(), kv_vlog::Expiry::NEVER)
         } else {
             ExportValue::Stored(stored(key, value.clone()))
         };
@@ -160,7 +160,7 @@ impl Driver<'_> {
         let log = self.store.log();
         if log.check().is_err() {
             let index = log.state().last.map_or(0, |at| at.index + 1);
-            let entry = Entry { at: Position { term: u64::MAX, index }, payload: Payload::Blank };
+            let entry = Entry { at: Position { term: u64::MAX, index }, time: 0, payload: Payload::Blank };
             log.append(vec![entry], Box::new(|_| {})).unwrap_err();
             // An installation may be there or not: the next open tells.
             if !self.life.known().is_installing() {
@@ -197,7 +197,7 @@ impl Driver<'_> {
             let known = self.life.known();
             (known.term, known.log().entries.len() as u64)
         };
-        let entry = Entry { at: Position { term, index }, payload };
+        let entry = Entry { at: Position { term, index }, time: 0, payload };
         let acknowledge = self.ask(Request::Append(Arc::new(entry.clone())));
         Ok(self.store.log().append(vec![entry], acknowledge)?)
     }
@@ -246,7 +246,7 @@ impl Driver<'_> {
         log.entries.truncate(committed as usize);
         let blank = (0..voided).map(|_| Payload::Blank);
         for (index, payload) in (committed..).zip(payloads.into_iter().chain(blank)) {
-            log.entries.push(Arc::new(Entry { at: Position { term, index }, payload }));
+            log.entries.push(Arc::new(Entry { at: Position { term, index }, time: 0, payload }));
         }
         let next = log.entries.len() as u64;
         let records = records_of(&log.contents(next));
@@ -262,7 +262,7 @@ impl Driver<'_> {
             known.ask(Request::Install(Arc::new(log.entries.clone())))
         };
         let at = Position { term: log.entries[next as usize - 1].at.term, index: next - 1 };
-        assert!(self.store.install(whole, at, log.membership(next))?, "{at:?} was applied here already");
+        assert!(self.store.install(whole, at, 0, log.membership(next))?, "{at:?} was applied here already");
         let mut known = self.life.known();
         known.acknowledge(number);
         (known.purged, known.flushed, known.committed) = (next, next, next);

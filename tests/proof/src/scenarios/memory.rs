@@ -102,7 +102,7 @@ fn round(store: &Arc<Store>) {
             0 => Payload::Blank,
             key => put(&format!("key{key}"), 20),
         };
-        let entry = |index| Entry { at: Position { term: 1, index }, payload: payload(index) };
+        let entry = |index| Entry { at: Position { term: 1, index }, time: 0, payload: payload(index) };
         let entries: Vec<Entry> = (begin..begin + 1_000).map(entry).collect();
         store.log().append(entries.clone(), Box::new(|_| {})).unwrap();
         store.log().wait_durable().unwrap();

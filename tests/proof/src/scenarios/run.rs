@@ -93,7 +93,7 @@ impl Run {
     /// One entry at the end of the log.
     pub fn append(&self, term: u64, payload: Payload, done: Callback) -> Result<(), VlogError> {
         let at = Position { term, index: self.next() };
-        self.store.log().append(vec![Entry { at, payload }], done)
+        self.store.log().append(vec![Entry { at, time: 0, payload }], done)
     }
 
     /// Entries at the end of the log, durable.
@@ -137,7 +137,7 @@ impl Run {
     pub fn install(&self, state: &Contents, at: Position, membership: Option<(Position, Bytes)>) {
         let mut received = self.store.receive().unwrap();
         records_of(state).into_iter().try_for_each(|record| received.add(record)).unwrap();
-        assert!(self.store.install(received, at, membership).unwrap());
+        assert!(self.store.install(received, at, 0, membership).unwrap());
     }
 }
 

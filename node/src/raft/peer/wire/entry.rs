@@ -1,7 +1,7 @@
 //! Log entries on their way to another node.
 
 use bytes::Bytes;
-use kv_vlog::{Entry, Expect, Op, OpValue, Payload, StoredValue};
+use kv_vlog::{Entry, Expect, LogTime, Op, OpValue, Payload, StoredValue};
 use serde::{Deserialize, Serialize};
 
 use super::value::WireValue;
@@ -11,6 +11,7 @@ use super::{At, Malformed};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireEntry {
     at: At,
+    time: LogTime,
     payload: WirePayload,
 }
 
@@ -37,7 +38,7 @@ impl WireEntry {
             Payload::Membership(blob) => WirePayload::Membership(blob),
             Payload::Ops(ops) => WirePayload::Ops(ops.into_iter().map(pack_op).collect::<Result<_, _>>()?),
         };
-        Ok(Self { at: entry.at.into(), payload })
+        Ok(Self { at: entry.at.into(), time: entry.time, payload })
     }
 
     /// The entry that came, with its values verified: what was damaged on the way is not stored.
@@ -50,7 +51,7 @@ impl WireEntry {
             }
             WirePayload::Ops(ops) => Payload::Ops(ops.into_iter().map(unpack_op).collect::<Result<_, _>>()?),
         };
-        Ok(Entry { at: self.at.into(), payload })
+        Ok(Entry { at: self.at.into(), time: self.time, payload })
     }
 }
 
@@ -81,19 +82,20 @@ fn unpack_op(op: WireOp) -> Result<Op, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use kv_vlog::{Compression, Position};
+    use kv_vlog::{Compression, Expiry, Position};
 
     use super::*;
 
     fn entry() -> Entry {
         let key = Bytes::from_static(b"k");
-        let value = StoredValue::new(&key, vec![7; 300_000].into(), &Compression::default());
+        let value = vec![7; 300_000].into();
+        let value = StoredValue::expiring(&key, value, &Compression::default(), Expiry::at(1_800_000_000));
         let ops = vec![
             Op::Check { key: key.clone(), expect: Expect::Seq(9) },
             Op::Put { key: key.clone(), value: OpValue::Full(value) },
             Op::Delete { key },
         ];
-        Entry { at: Position { term: 2, index: 5 }, payload: Payload::Ops(ops) }
+        Entry { at: Position { term: 2, index: 5 }, time: 1_700_000_000, payload: Payload::Ops(ops) }
     }
 
     #[test]
@@ -115,9 +117,9 @@ mod tests {
     #[test]
     fn a_pointer_is_never_sent() {
         let pointer = kv_vlog::Pointer { segment: 1, offset: 4096, length: 99 };
-        let value = OpValue::At { pointer, value_bytes: 50 };
+        let value = OpValue::At { pointer, value_bytes: 50, expires: Expiry::NEVER };
         let ops = vec![Op::Put { key: Bytes::from_static(b"k"), value }];
-        let entry = Entry { at: Position { term: 1, index: 1 }, payload: Payload::Ops(ops) };
+        let entry = Entry { at: Position { term: 1, index: 1 }, time: 0, payload: Payload::Ops(ops) };
         assert!(WireEntry::pack(entry).is_err());
     }
 }

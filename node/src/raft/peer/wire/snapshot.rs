@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv_api::beside;
-use kv_lsm::{ExportRecord, ExportValue};
+use kv_lsm::{Expiry, ExportRecord, ExportValue, LogTime};
 use serde::{Deserialize, Serialize};
 
 use super::value::WireValue;
@@ -15,6 +15,8 @@ pub struct SnapshotHead {
     pub vote: WireVote,
     /// The last entry it includes.
     pub at: At,
+    /// What time it was then, as the log tells it.
+    pub time: LogTime,
     /// The membership as of that entry: where it was decided, and itself as the log stores it.
     pub membership: (Option<At>, Bytes),
 }
@@ -49,7 +51,8 @@ pub struct WireRecord {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum WireSlot {
-    Inline(#[serde(with = "beside")] Bytes),
+    /// The value, and when it goes away.
+    Inline(#[serde(with = "beside")] Bytes, u32),
     Stored(WireValue),
 }
 
@@ -57,7 +60,7 @@ impl From<ExportRecord> for WireRecord {
     fn from(record: ExportRecord) -> Self {
         let ExportRecord { key, seq, value } = record;
         let slot = match value {
-            ExportValue::Inline(bytes) => WireSlot::Inline(bytes),
+            ExportValue::Inline(bytes, expires) => WireSlot::Inline(bytes, expires.stored()),
             ExportValue::Stored(value) => WireSlot::Stored(value.into()),
         };
         Self { key, seq, slot }
@@ -69,7 +72,7 @@ impl WireRecord {
     pub(crate) fn unpack(self) -> Result<ExportRecord, Malformed> {
         let Self { key, seq, slot } = self;
         let value = match slot {
-            WireSlot::Inline(bytes) => ExportValue::Inline(bytes),
+            WireSlot::Inline(bytes, expires) => ExportValue::Inline(bytes, Expiry::from_stored(expires)),
             WireSlot::Stored(value) => ExportValue::Stored(value.try_into()?),
         };
         Ok(ExportRecord { key, seq, value })

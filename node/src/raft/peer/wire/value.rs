@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv_api::beside;
-use kv_vlog::{Codec, StoredValue};
+use kv_vlog::{Codec, Expiry, StoredValue};
 use serde::{Deserialize, Serialize};
 
 use super::Malformed;
@@ -13,6 +13,7 @@ pub(super) struct WireValue {
     codec: u8,
     crc: u32,
     value_bytes: u64,
+    expires: u32,
     #[serde(with = "beside")]
     head: Bytes,
     #[serde(with = "beside")]
@@ -21,8 +22,8 @@ pub(super) struct WireValue {
 
 impl From<StoredValue> for WireValue {
     fn from(value: StoredValue) -> Self {
-        let StoredValue { codec, crc, value_bytes, head, body } = value;
-        Self { codec: codec as u8, crc, value_bytes, head, body }
+        let StoredValue { codec, crc, value_bytes, expires, head, body } = value;
+        Self { codec: codec as u8, crc, value_bytes, expires: expires.stored(), head, body }
     }
 }
 
@@ -31,8 +32,8 @@ impl TryFrom<WireValue> for StoredValue {
 
     /// Its checksums are to be verified by whoever stores it.
     fn try_from(value: WireValue) -> Result<Self, Malformed> {
-        let WireValue { codec, crc, value_bytes, head, body } = value;
+        let WireValue { codec, crc, value_bytes, expires, head, body } = value;
         let codec = Codec::try_from(codec).map_err(|e| Malformed(e.to_string()))?;
-        Ok(Self { codec, crc, value_bytes, head, body })
+        Ok(Self { codec, crc, value_bytes, expires: Expiry::from_stored(expires), head, body })
     }
 }
