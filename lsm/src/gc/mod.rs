@@ -3,12 +3,14 @@
 //!
 //! The work itself is done by the store.
 
+mod audit;
 mod decide;
 mod footprint;
 mod plan;
 mod policy;
 mod usage;
 
+pub use audit::{Counted, Live, Miscount, audit};
 pub use decide::{
     Bounds, Candidate, Decision, Obstacle, Priority, VALUES_MAX, Verdict, decide, garbage_ratio, priority,
 };

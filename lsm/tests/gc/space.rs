@@ -109,12 +109,12 @@ fn a_file_that_awaits_a_compaction_is_passed_over_and_the_others_go() {
     };
     assert_eq!(verdict(), Verdict::Obstacle(Obstacle::AwaitsCompaction));
     assert!(verdict().to_string().contains("awaits a compaction"));
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(!runs.is_empty() && runs.iter().all(|run| !run.plan.files.contains(&target)), "{runs:?}");
     // It is wanted: who begins now leaves it alone.
     let later = node.store.resolver();
     drop(compaction);
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(runs.iter().any(|run| run.plan.files.contains(&target)), "{runs:?}");
     drop(later);
 }

@@ -61,6 +61,7 @@ fn garbage_goes_by_itself() {
     pass(&world, 60);
     let done = node.store.collected();
     assert!(done.runs > 0 && done.freed_bytes > done.written_bytes, "{done:?}");
+    assert_eq!(node.store.gc_audit().unwrap(), []);
     let (live, held) = (live_bytes(&node.store), disk_bytes(&disk));
     assert!(live >= KEYS * 2_000, "{live}");
     // Besides, the segment that is open.
@@ -108,7 +109,7 @@ fn what_was_foreseen_is_what_was_done() {
     pass(&world, 1);
     settle(&node).unwrap();
     let before = disk_bytes(&disk);
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(!runs.is_empty());
     let within = |foreseen: u64, done: u64| foreseen.abs_diff(done) * 50 <= done;
     for run in &runs {
@@ -121,7 +122,7 @@ fn what_was_foreseen_is_what_was_done() {
     }
     let reclaimed: i64 = runs.iter().map(|run| run.plan.reclaimed_bytes()).sum();
     assert!(within(reclaimed as u64, before - disk_bytes(&disk)), "{reclaimed} foreseen, {before} before");
-    assert_eq!(node.store.gc_run().unwrap(), [], "nothing is gained any more");
+    assert_eq!(run(&node.store).unwrap(), [], "nothing is gained any more");
     holds_round(&node, 2);
 }
 
