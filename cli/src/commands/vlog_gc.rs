@@ -6,6 +6,7 @@ use kv_api::admin::{GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals};
 use kv_lsm::Options;
 use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
 use kv_lsm::offline::gc_report;
+use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
@@ -141,8 +142,15 @@ fn done_text(done: &GcTotals) -> String {
     let GcTotals { runs, files, values, read_bytes, written_bytes, freed_bytes } = done;
     format!(
         "{runs} collections of {files} files: {read_bytes} bytes of {values} values read, {written_bytes} written, \
-         {freed_bytes} freed"
+         {freed_bytes} freed, {} reclaimed",
+        reclaimed_bytes(done)
     )
+}
+
+/// What the disk holds less; negative: more.
+fn reclaimed_bytes(done: &GcTotals) -> i64 {
+    i64::try_from(done.freed_bytes).unwrap_or(i64::MAX)
+        - i64::try_from(done.written_bytes).unwrap_or(i64::MAX)
 }
 
 fn row(file: &GcFile) -> Vec<String> {
@@ -183,7 +191,7 @@ fn explain(segment: u64, status: &GcStatus, context: &mut Context) -> Result<Exi
 
 fn show_runs(runs: &[GcRun], context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
-        context.out.json(&json!({ "runs": runs }))?;
+        context.out.json(&json!({ "runs": runs.iter().map(ran).collect::<Vec<_>>() }))?;
         return Ok(Exit::Ok);
     }
     if runs.is_empty() {
@@ -194,6 +202,24 @@ fn show_runs(runs: &[GcRun], context: &mut Context) -> Result<Exit, Failure> {
         context.out.line(&format!("done:     {}", done_text(&run.done)))?;
     }
     Ok(Exit::Ok)
+}
+
+/// A run, with what it reclaimed beside what it was to reclaim.
+#[derive(Serialize)]
+struct Ran<'a> {
+    plan: &'a GcPlan,
+    done: Done<'a>,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    totals: &'a GcTotals,
+    reclaimed_bytes: i64,
+}
+
+fn ran(run: &GcRun) -> Ran<'_> {
+    Ran { plan: &run.plan, done: Done { totals: &run.done, reclaimed_bytes: reclaimed_bytes(&run.done) } }
 }
 
 async fn pause(paused: bool, context: &mut Context) -> Result<Exit, Failure> {

@@ -274,7 +274,8 @@ impl Admin for Services {
     }
 
     async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {
-        let done = GcTotals { runs: 1, files: 1, written_bytes: 251, ..GcTotals::default() };
+        let done =
+            GcTotals { runs: 1, files: 1, written_bytes: 251, freed_bytes: 1000, ..GcTotals::default() };
         Ok(vec![GcRun { plan: gc_plan(), done }])
     }
 

@@ -13,6 +13,7 @@ mod compaction;
 mod crash;
 mod faults;
 mod fire;
+mod foreseen;
 mod full;
 mod killed;
 #[path = "../snapshot/node.rs"]
