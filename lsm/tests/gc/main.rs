@@ -11,6 +11,7 @@
 mod collect;
 mod compaction;
 mod crash;
+mod explained;
 mod faults;
 mod fire;
 mod foreseen;

@@ -126,48 +126,6 @@ fn what_was_foreseen_is_what_was_done() {
     holds_round(&node, 2);
 }
 
-/// The decision of a running store says of each file what is true of it.
-#[test]
-fn each_reason_is_true() {
-    let (disk, world) = memory();
-    let node = world.open_with(options()).unwrap();
-    (0..2).for_each(|round| overwrite(&node, round));
-    node.store.flush().unwrap();
-    pass(&world, 1);
-    let verdict = |file: u64| {
-        let verdicts = node.store.gc_decision(Priority::Normal).unwrap().verdicts;
-        verdicts.into_iter().find(|(number, _)| *number == file).unwrap().1
-    };
-    let found = files(&node.store.state());
-    let (first, last) = (found[0].file, found.last().unwrap().file);
-    assert_eq!(verdict(last), Verdict::Needed(Standing::Active));
-    assert!(matches!(verdict(first), Verdict::Needed(Standing::AboveFloor { .. })));
-    node.store.gc_pause();
-    node.store.purge(node.store.flushed().unwrap()).unwrap();
-    let garbage = files(&node.store.state()).into_iter().find(|found| {
-        found.live_values > 0 && found.live_bytes * 2 < found.bytes && found.standing == Standing::Complete
-    });
-    let garbage = garbage.unwrap().file;
-    assert!(matches!(verdict(garbage), Verdict::TooYoung { .. }));
-    node.store.gc_resume();
-    pass(&world, 11);
-    // What was old enough went in the last second.
-    assert!(files(&node.store.state()).iter().all(|found| found.file != garbage));
-    let live = files(&node.store.state()).into_iter().find(|found| found.standing == Standing::Complete);
-    let live = live.unwrap().file;
-    let said = verdict(live);
-    assert!(
-        matches!(said, Verdict::NothingGained | Verdict::BelowRatio { .. } | Verdict::TooYoung { .. }),
-        "{said}"
-    );
-    let collection = node.store.begin_collection(&[live]).unwrap();
-    assert_eq!(verdict(live), Verdict::Obstacle(Obstacle::Claimed));
-    drop(collection);
-    disk.set_space(1 << 20);
-    let tight = node.store.gc_decision(Priority::Emergency).unwrap();
-    assert_eq!(tight.plan, None);
-}
-
 #[test]
 fn a_damaged_file_is_named_and_the_others_go() {
     let (disk, world) = memory();

@@ -55,7 +55,9 @@ impl Worker for Collector {
             // Nothing is lost but what was copied: no file is kept longer for the sake of a pause.
             self.running = None;
             self.shared.collecting.space.set_progresses(false);
-            return Step::Idle;
+            // Files grow old meanwhile, and it is told how old they are.
+            self.watch();
+            return Step::After(self.shared.core.options.gc.interval);
         }
         let result = match self.running.take() {
             Some(running) => self.advance(running),
@@ -81,10 +83,7 @@ impl Collector {
         if !gc.automatic {
             return Ok(Step::After(gc.interval));
         }
-        let files = shared.changes.with_state(files);
-        let complete =
-            files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
-        shared.collecting.watched.lock().look(complete, self.clock.monotonic());
+        self.watch();
         let space = &shared.collecting.space;
         // Before it looks: what changes meanwhile has it look again.
         space.set_waits(true);
@@ -105,6 +104,14 @@ impl Collector {
             Err(error) => return Ok(self.ended(&files, &error)),
         }
         Ok(Step::More)
+    }
+
+    /// Takes note of which files are complete.
+    fn watch(&self) {
+        let files = self.shared.changes.with_state(files);
+        let complete =
+            files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
+        self.shared.collecting.watched.lock().look(complete, self.clock.monotonic());
     }
 
     fn advance(&mut self, mut running: Running) -> Result<Step, StoreError> {
