@@ -15,7 +15,7 @@ pub use decide::{
     Bounds, Candidate, Decision, Obstacle, Priority, VALUES_MAX, Verdict, decide, garbage_ratio, priority,
 };
 pub(crate) use footprint::unflushed_bytes;
-pub use footprint::{Footprint, hurried};
+pub use footprint::{Footprint, at_rest, hurried};
 pub use plan::Plan;
 pub use policy::GcOptions;
 pub use usage::{FileUse, Standing, files, standing};

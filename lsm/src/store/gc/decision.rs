@@ -8,8 +8,8 @@ use kv_vfs::{Space, planted};
 use super::Collecting;
 use crate::error::StoreError;
 use crate::gc::{
-    Bounds, Candidate, Decision, FileUse, Footprint, GcOptions, Obstacle, Priority, Verdict, decide, files,
-    hurried, priority,
+    Bounds, Candidate, Decision, FileUse, Footprint, GcOptions, Obstacle, Priority, Verdict, at_rest, decide,
+    files, hurried, priority,
 };
 use crate::options::Options;
 use crate::store::pins::{HeldFile, Holder};
@@ -125,7 +125,10 @@ impl Shared {
         drop(watched);
         let bounds = bounds(&candidates, &core.options, space);
         let footprint = self.complete(Footprint::of(&candidates, &core.options.gc, &bounds), &candidates);
-        let options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
+        let mut options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
+        if self.is_idle() {
+            options = at_rest(&options, &footprint);
+        }
         let report = GcReport::within(candidates, &options, bounds, at_least);
         let pin = core.view().pin.clone();
         let held = match planted::is("files that are still read not told") {

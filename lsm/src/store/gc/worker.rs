@@ -79,8 +79,8 @@ impl Collector {
             purge::purge_to_keep(&shared, keep_bytes)?;
         }
         purge::drop_segments(&shared)?;
-        shared.bound_pool()?;
         if !gc.automatic {
+            shared.bound_pool(None)?;
             return Ok(Step::After(gc.interval));
         }
         self.watch();
@@ -89,6 +89,7 @@ impl Collector {
         space.set_waits(true);
         let report = shared.gc_report(Priority::Normal)?;
         space.measure(report.footprint);
+        shared.bound_pool(Some(&report.footprint))?;
         shared.collecting.claims.want(report.awaiting());
         let decision = report.decision;
         space.set_progresses(decision.plan.is_some() || shared.compactions.lock().is_busy());
