@@ -9,6 +9,7 @@
 //! 16 bytes for each entry of one segment; one value, one group of the log; 10,000 problems.
 
 mod contents;
+pub(crate) mod manifest;
 mod pointers;
 mod report;
 mod segments;
@@ -142,12 +143,12 @@ impl Check<'_> {
         let tables_whole = readers.len() == state.tables.len();
         self.segments(state, readers)?;
         if tables_whole && self.suspect.is_empty() {
-            self.contents(manifest)
+            self.contents(manifest)?;
         } else {
             self.report
                 .note("keys and values were not read as a whole, because files are damaged or missing");
-            Ok(())
         }
+        if self.report.problems.is_empty() { Ok(()) } else { self.manifest_against_files(manifest) }
     }
 
     fn directory(&mut self, manifest: &Manifest) -> Result<(), StoreError> {
@@ -159,7 +160,7 @@ impl Check<'_> {
                     "change-sets are missing: {last} is the last one here, but {orphan} was written after \
                      {number} was durable"
                 );
-                self.report.problem(Problem { file: manifest.file_name(), offset: None, why });
+                self.of_manifest(manifest, why);
             }
             self.report.note(format!("{orphan}: not in the manifest; the next start removes it"));
         }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_lsm::offline::{CheckReport, check};
+use kv_lsm::offline::{CheckReport, Problem, check};
 use kv_lsm::{Db, Durability, Environment, Options, ScanRange, StoreError, WriteBatch};
-use kv_manifest::{Reading, names};
+use kv_manifest::{Edit, Manifest, Reading, names};
 use kv_vfs::{ManualClock, RealVfs, SteppedExecutor, Vfs};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_128;
@@ -275,15 +275,49 @@ fn a_manifest_that_lost_its_end_is_named() {
     for recorded in change_sets.iter().filter(|recorded| (8192..last).contains(&recorded.offset)) {
         let shorter = copy(dir.path());
         cut(&shorter.path().join(&file), recorded.offset);
-        // Where a compaction is forgotten, its inputs are missed before that is seen.
         let problems = look(shorter.path()).unwrap().problems;
-        let tells = |why: &str| why.contains("change-sets are missing") || why == "the table is missing";
-        assert!(problems.iter().any(|problem| tells(&problem.why)), "{problems:?}");
+        let tells =
+            |problem: &Problem| problem.file == file && problem.why.contains("change-sets are missing");
+        assert!(problems.iter().any(tells), "{problems:?}");
     }
     // Nobody was told of anything after the last one, so it looks torn; the segment is then still open.
     let dir = copy(dir.path());
     cut(&dir.path().join(&file), last);
     assert_eq!(whole(dir.path()).content_hash, intact.content_hash);
+}
+
+/// What value GC goes by stands in the manifest; what tables point to, in them.
+#[test]
+fn a_manifest_that_counts_wrongly_is_named_with_the_file_that_it_is_wrong_about() {
+    let dir = closed();
+    let Reading { file, change_sets, state, .. } = manifest(dir.path());
+    let lying = state.tables.values().find(|table| !table.refs.is_empty()).unwrap();
+    let lied_about = lying.refs[0].segment;
+    let lies = |edit: &Edit| match edit {
+        Edit::Identity(_) => None,
+        Edit::AddTable(table) if table.id == lying.id => {
+            let mut table = table.clone();
+            (table.refs[0].bytes, table.refs[0].count) = (table.refs[0].bytes + 1, table.refs[0].count + 1);
+            Some(Edit::AddTable(table))
+        }
+        edit => Some(edit.clone()),
+    };
+    // The same again, but for that.
+    let copy = tempfile::tempdir().unwrap();
+    let (clock, identity) = (Arc::new(ManualClock::default()), state.identity.clone());
+    let mut again = Manifest::create(Arc::new(RealVfs), clock, copy.path(), identity).unwrap();
+    for set in change_sets.iter().map(|recorded| &recorded.change_set).skip(1) {
+        again.append(&set.cause, set.edits.iter().filter_map(lies).collect()).unwrap();
+    }
+    let others = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    for name in others.filter(|name| *name != *file && name != "CURRENT" && name != names::LOCK) {
+        fs::hard_link(dir.path().join(&name), copy.path().join(&name)).unwrap();
+    }
+    let problems = look(copy.path()).unwrap().problems;
+    let is_named = |file: &str, why: &str| problems.iter().any(|at| at.file == file && at.why.contains(why));
+    let file = names::segment_name(state.segments[&lied_about].file);
+    assert!(is_named(&file, "value GC takes"), "{problems:?}");
+    assert!(is_named(&names::table_name(lying.id), "references per segment"), "{problems:?}");
 }
 
 /// Whatever happens to one byte or to the end of one file: it is named, or it does not matter.

@@ -115,12 +115,13 @@ impl SegmentHeader {
         if found == identity {
             return Ok(());
         }
-        let what = if found.cluster_id != identity.cluster_id || found.incarnation != identity.incarnation {
-            "belongs to another data directory"
-        } else {
-            "holds another segment than the manifest says"
+        let is_foreign = (found.cluster_id, found.incarnation) != (identity.cluster_id, identity.incarnation);
+        let (what, say): (_, fn(&SegmentIdentity) -> String) = match is_foreign {
+            true => ("belongs to another data directory", owner_text),
+            false => ("holds another segment than the manifest says", segment_text),
         };
-        Err(VlogError::corruption(path, 0, format!("{what}: found {found:?}, expected {identity:?}")))
+        let why = format!("{what}: found {}, expected {}", say(found), say(identity));
+        Err(VlogError::corruption(path, 0, why))
     }
 
     fn fields(f: Fields<'_>, crc: u32) -> Option<Self> {
@@ -142,6 +143,16 @@ impl SegmentHeader {
         };
         Some(Self { identity, end, crc })
     }
+}
+
+fn owner_text(identity: &SegmentIdentity) -> String {
+    let cluster_id = u128::from_be_bytes(identity.cluster_id);
+    format!("cluster {cluster_id:032x}, incarnation {}", identity.incarnation)
+}
+
+fn segment_text(identity: &SegmentIdentity) -> String {
+    let SegmentIdentity { segment, file, group_id, generation, epoch, .. } = identity;
+    format!("segment {segment} of group {group_id} in file {file}, generation {generation}, epoch {epoch}")
 }
 
 /// Over the whole block but itself, whatever later versions put there: so that each can tell a version that is

@@ -305,6 +305,12 @@ impl Vlog {
         self.shared.files.get(segment).map(|file| file.written())
     }
 
+    /// Bytes that are set aside on the disk for the segment that is being written, what is written included, about.
+    #[must_use]
+    pub fn set_aside_bytes(&self) -> u64 {
+        self.shared.inner.lock().target
+    }
+
     /// Bytes appended and not yet durable.
     #[must_use]
     pub fn waiting_bytes(&self) -> u64 {

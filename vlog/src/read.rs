@@ -48,6 +48,11 @@ struct FooterRemap {
 }
 
 impl SegmentFile {
+    /// Length of the file in bytes.
+    pub(crate) fn file_bytes(&self) -> Result<u64, VlogError> {
+        Ok(self.file.len()?)
+    }
+
     pub(crate) fn open(
         vfs: &dyn Vfs,
         path: PathBuf,

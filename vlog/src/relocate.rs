@@ -46,6 +46,11 @@ pub struct ValueReader {
 }
 
 impl ValueReader {
+    /// Length of the file in bytes, with its footer.
+    pub fn file_bytes(&self) -> Result<u64, VlogError> {
+        self.file.file_bytes()
+    }
+
     /// Where in the file the value lies that pointers name so; `None`: there is none.
     pub fn place(&self, segment: u64, offset: u32) -> Result<Option<u32>, VlogError> {
         if segment == self.segment {

@@ -1,6 +1,6 @@
 //! `vlog`: the segments of a running node, or of a data directory.
 
-use kv_api::admin::{GcStatus, SegmentStatus, VerifyReport};
+use kv_api::admin::{GcHeld, GcPin, GcStatus, SegmentStatus, VerifyReport};
 use serde::Serialize;
 
 use super::{Context, vlog_gc, vlog_inspect, vlog_offline};
@@ -25,10 +25,13 @@ struct Line {
     state: &'static str,
     age_ms: Option<u64>,
     gc: Option<String>,
+    /// Who keeps the file, or would, were it given up now; null: nobody can tell.
+    pins: Option<Vec<GcPin>>,
 }
 
 impl Line {
-    fn of(segment: SegmentStatus, gc: &GcStatus) -> Self {
+    /// `live`: a node says it, not a directory.
+    fn of(segment: SegmentStatus, gc: &GcStatus, live: bool) -> Self {
         // Of one whose values were moved, the file is accounted for with its owner.
         let file = gc.files.iter().find(|file| file.file == segment.file && !segment.moved);
         let state = match (segment.free, segment.sealed, segment.moved) {
@@ -44,8 +47,27 @@ impl Line {
             state,
             age_ms: file.and_then(|file| file.age_ms),
             gc: file.map(|file| file.why.clone()),
+            pins: file.filter(|_| live).map(|_| gc.pins.clone()),
             segment,
         }
+    }
+
+    /// A file that is given up, but not gone.
+    fn held(held: &GcHeld) -> Self {
+        let GcHeld { file, segments, bytes, pins } = held;
+        let segment = SegmentStatus {
+            segment: segments.first().copied().unwrap_or_default(),
+            file: *file,
+            bytes: *bytes,
+            live_bytes: 0,
+            free: false,
+            sealed: true,
+            moved: false,
+            first_index: None,
+            last_index: None,
+        };
+        let gc = Some("given up: goes when nobody reads it any more".into());
+        Self { segment, garbage_bytes: *bytes, state: "given up", age_ms: None, gc, pins: Some(pins.clone()) }
     }
 }
 
@@ -61,7 +83,11 @@ pub async fn run(command: &Vlog, context: &mut Context) -> Result<Exit, Failure>
                 None => connect::client(&context.global)?.admin().segments().await?,
             };
             let gc = vlog_gc::status(data_dir.as_deref(), false, context).await?;
-            list(segments.into_iter().map(|segment| Line::of(segment, &gc)).collect(), context)
+            let live = data_dir.is_none();
+            let mut lines: Vec<Line> =
+                segments.into_iter().map(|segment| Line::of(segment, &gc, live)).collect();
+            lines.extend(gc.held.iter().map(Line::held));
+            list(lines, context)
         }
         Vlog::Verify { data_dir } => {
             let report = match data_dir {
@@ -85,7 +111,7 @@ fn list(segments: Vec<Line>, context: &mut Context) -> Result<Exit, Failure> {
         ["SEGMENT", "FILE", "BYTES", "LIVE", "GARBAGE", "GARBAGE %", "AGE S"].map(right).to_vec();
     columns.push(("STATE", Align::Left));
     columns.extend(["FIRST", "LAST"].map(right));
-    columns.push(("GC", Align::Left));
+    columns.extend(["PINS", "GC"].map(|name| (name, Align::Left)));
     let mut table = Table::new(&columns);
     for line in &segments {
         table.row(&mut context.out, row(line))?;
@@ -95,7 +121,7 @@ fn list(segments: Vec<Line>, context: &mut Context) -> Result<Exit, Failure> {
 }
 
 fn row(line: &Line) -> Vec<String> {
-    let Line { segment, garbage_bytes, state, age_ms, gc } = line;
+    let Line { segment, garbage_bytes, state, age_ms, gc, pins } = line;
     let SegmentStatus { segment, file, bytes, live_bytes, free, moved, first_index, last_index, .. } =
         segment;
     let mut cells = vec![if *free { "-".to_owned() } else { segment.to_string() }];
@@ -107,6 +133,11 @@ fn row(line: &Line) -> Vec<String> {
     });
     cells.extend([views::or_dash(age_ms.map(|age| age / 1000)), (*state).to_owned()]);
     cells.extend([views::or_dash(*first_index), views::or_dash(*last_index)]);
+    cells.push(match pins.as_deref() {
+        None => "-".into(),
+        Some([]) => "none".into(),
+        Some(pins) => vlog_gc::pins_text(pins),
+    });
     cells.push(gc.clone().unwrap_or_default());
     cells
 }
@@ -152,6 +183,7 @@ mod tests {
         // In the file are values of other segments as well.
         let file = GcFile {
             file: 93,
+            owner: 17,
             segments: vec![17, 4],
             bytes: 8 << 20,
             live_bytes: 2 << 20,
@@ -160,18 +192,38 @@ mod tests {
             chosen: false,
             why: "too young".into(),
         };
-        let gc = GcStatus { files: vec![file], ..GcStatus::default() };
-        let cells = row(&Line::of(segment.clone(), &gc));
-        let expected =
-            ["17", "93", "8388608", "1048576", "6291456", "75", "61", "sealed", "5", "-", "too young"];
+        let pins = vec![GcPin { by: "checkpoints".into(), count: 1 }];
+        let gc = GcStatus { files: vec![file], pins, ..GcStatus::default() };
+        let cells = row(&Line::of(segment.clone(), &gc, true));
+        let expected = [
+            "17",
+            "93",
+            "8388608",
+            "1048576",
+            "6291456",
+            "75",
+            "61",
+            "sealed",
+            "5",
+            "-",
+            "checkpoints (1)",
+            "too young",
+        ];
         assert_eq!(cells, expected);
-        let moved = row(&Line::of(SegmentStatus { moved: true, bytes: 0, ..segment.clone() }, &gc));
+        let nobody = GcStatus { pins: Vec::new(), ..gc.clone() };
+        assert_eq!(row(&Line::of(segment.clone(), &nobody, true))[10], "none");
+        assert_eq!(row(&Line::of(segment.clone(), &gc, false))[10], "-");
+        let held = GcHeld { file: 90, segments: vec![3, 4], bytes: 4096, pins: gc.pins.clone() };
+        let held = row(&Line::held(&held));
+        assert_eq!((&held[0][..], &held[1][..], &held[7][..]), ("3", "90", "given up"));
+        assert_eq!(held[10], "checkpoints (1)");
+        let moved = row(&Line::of(SegmentStatus { moved: true, bytes: 0, ..segment.clone() }, &gc, true));
         assert_eq!(moved[4..8], ["-", "-", "-", "moved"]);
         let free = SegmentStatus { segment: 0, live_bytes: 0, free: true, sealed: false, ..segment.clone() };
-        let free = row(&Line::of(SegmentStatus { bytes: 4096, ..free }, &GcStatus::default()));
+        let free = row(&Line::of(SegmentStatus { bytes: 4096, ..free }, &GcStatus::default(), true));
         assert_eq!((&free[0][..], &free[2][..], &free[7][..]), ("-", "4096", "free"));
-        let active =
-            row(&Line::of(SegmentStatus { sealed: false, bytes: 0, ..segment }, &GcStatus::default()));
-        assert_eq!((&active[7][..], &active[5][..], &active[10][..]), ("active", "0", ""));
+        let active = SegmentStatus { sealed: false, bytes: 0, ..segment };
+        let active = row(&Line::of(active, &GcStatus::default(), true));
+        assert_eq!((&active[7][..], &active[5][..], &active[11][..]), ("active", "0", ""));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use kv_api::admin::{GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_api::admin::{GcFile, GcHeld, GcPin, GcPlan, GcRun, GcStatus, GcTotals};
 use kv_lsm::Options;
 use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
 use kv_lsm::offline::gc_report;
+use serde::Serialize;
 use serde_json::json;
 
 use super::Context;
@@ -69,6 +70,7 @@ fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
     let usage = candidate.usage;
     GcFile {
         file: usage.file,
+        owner: usage.owner,
         segments: usage.segments,
         bytes: usage.file_bytes,
         live_bytes: usage.live_bytes,
@@ -116,8 +118,9 @@ fn head(status: &GcStatus) -> Vec<String> {
     if status.paused {
         lines.push("paused".into());
     }
-    for GcHeld { file, bytes, by } in &status.held {
-        lines.push(format!("file {file} ({bytes} bytes) is given up, but kept by {by}"));
+    lines.extend(status.held.iter().map(held_text));
+    if status.snapshots > 0 {
+        lines.push(snapshots_text(status.snapshots));
     }
     if let Some(why) = &status.last_error {
         lines.push(format!("it had to wait: {why}"));
@@ -126,6 +129,21 @@ fn head(status: &GcStatus) -> Vec<String> {
         lines.push(format!("done so far: {}", done_text(&status.totals)));
     }
     lines
+}
+
+fn held_text(GcHeld { file, bytes, pins, .. }: &GcHeld) -> String {
+    let by = if pins.is_empty() { "a read".into() } else { pins_text(pins) };
+    format!("file {file} ({bytes} bytes) is given up, but kept by {by}")
+}
+
+/// Who reads, and how many of each.
+pub fn pins_text(pins: &[GcPin]) -> String {
+    let pin = |GcPin { by, count }: &GcPin| format!("{by} ({count})");
+    pins.iter().map(pin).collect::<Vec<_>>().join(", ")
+}
+
+fn snapshots_text(count: u64) -> String {
+    format!("{count} open snapshots: what they see is live, though it was overwritten or deleted")
 }
 
 fn plan_text(plan: &GcPlan) -> String {
@@ -141,8 +159,15 @@ fn done_text(done: &GcTotals) -> String {
     let GcTotals { runs, files, values, read_bytes, written_bytes, freed_bytes } = done;
     format!(
         "{runs} collections of {files} files: {read_bytes} bytes of {values} values read, {written_bytes} written, \
-         {freed_bytes} freed"
+         {freed_bytes} freed, {} reclaimed",
+        reclaimed_bytes(done)
     )
+}
+
+/// What the disk holds less; negative: more.
+fn reclaimed_bytes(done: &GcTotals) -> i64 {
+    i64::try_from(done.freed_bytes).unwrap_or(i64::MAX)
+        - i64::try_from(done.written_bytes).unwrap_or(i64::MAX)
 }
 
 fn row(file: &GcFile) -> Vec<String> {
@@ -162,28 +187,58 @@ fn row(file: &GcFile) -> Vec<String> {
 }
 
 fn explain(segment: u64, status: &GcStatus, context: &mut Context) -> Result<Exit, Failure> {
-    let Some(file) = status.files.iter().find(|file| file.segments.contains(&segment)) else {
+    let file = status.files.iter().find(|file| file.segments.contains(&segment));
+    let held: Vec<&GcHeld> = status.held.iter().filter(|held| held.segments.contains(&segment)).collect();
+    if file.is_none() && held.is_empty() {
         return Err(Failure::new(
             Exit::NotFound,
             format!("there is no segment {segment}: it was given up, or never was"),
         ));
-    };
+    }
     if context.out.is_json() {
-        context.out.json(&json!({ "segment": segment, "paused": status.paused, "file": file }))?;
+        let moved = file.is_some_and(|file| file.owner != segment);
+        let GcStatus { paused, emergency, snapshots, last_error, .. } = status;
+        context.out.json(&json!({
+            "segment": segment, "moved": moved, "file": file, "held": held, "paused": paused,
+            "emergency": emergency, "snapshots": snapshots, "last_error": last_error,
+        }))?;
         return Ok(Exit::Ok);
     }
-    let GcFile { file: number, bytes, live_bytes, .. } = file;
-    context.out.line(&format!("segment {segment}, file {number}: {live_bytes} of {bytes} bytes are live"))?;
-    context.out.line(&file.why)?;
-    if status.paused {
-        context.out.line("value GC is paused")?;
-    }
+    explain_lines(segment, file, &held, status).iter().try_for_each(|line| context.out.line(line))?;
     Ok(Exit::Ok)
+}
+
+fn explain_lines(segment: u64, file: Option<&GcFile>, held: &[&GcHeld], status: &GcStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    match file {
+        Some(GcFile { file, owner, bytes, live_bytes, why, .. }) => {
+            lines.push(format!("segment {segment}, file {file}: {live_bytes} of {bytes} bytes are live"));
+            if *owner != segment {
+                lines.push(format!("moved: value GC has put its values into the file of segment {owner}"));
+            }
+            lines.push(why.clone());
+        }
+        None => lines.push(format!("segment {segment} is given up: nothing points into it any more")),
+    }
+    lines.extend(held.iter().map(|held| held_text(held)));
+    if file.is_none() {
+        return lines;
+    }
+    if status.snapshots > 0 {
+        lines.push(snapshots_text(status.snapshots));
+    }
+    if status.paused {
+        lines.push("value GC is paused".into());
+    }
+    if let Some(why) = &status.last_error {
+        lines.push(format!("it had to wait: {why}"));
+    }
+    lines
 }
 
 fn show_runs(runs: &[GcRun], context: &mut Context) -> Result<Exit, Failure> {
     if context.out.is_json() {
-        context.out.json(&json!({ "runs": runs }))?;
+        context.out.json(&json!({ "runs": runs.iter().map(ran).collect::<Vec<_>>() }))?;
         return Ok(Exit::Ok);
     }
     if runs.is_empty() {
@@ -194,6 +249,24 @@ fn show_runs(runs: &[GcRun], context: &mut Context) -> Result<Exit, Failure> {
         context.out.line(&format!("done:     {}", done_text(&run.done)))?;
     }
     Ok(Exit::Ok)
+}
+
+/// A run, with what it reclaimed beside what it was to reclaim.
+#[derive(Serialize)]
+struct Ran<'a> {
+    plan: &'a GcPlan,
+    done: Done<'a>,
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    #[serde(flatten)]
+    totals: &'a GcTotals,
+    reclaimed_bytes: i64,
+}
+
+fn ran(run: &GcRun) -> Ran<'_> {
+    Ran { plan: &run.plan, done: Done { totals: &run.done, reclaimed_bytes: reclaimed_bytes(&run.done) } }
 }
 
 async fn pause(paused: bool, context: &mut Context) -> Result<Exit, Failure> {

@@ -63,6 +63,7 @@ fn a_collected_directory_is_shown_and_explained() {
     let moved = segments.iter().find(|segment| segment["moved"] == true).unwrap();
     let owner = segments.iter().find(|s| s["file"] == moved["file"] && s["moved"] == false).unwrap();
     assert!(at(dir, "vlog list").stdout(0).contains("moved"));
+    assert!(segments.iter().all(|segment| segment["pins"].is_null()), "nobody can tell");
     // What is shown of a moved segment is where its values are.
     let inspected = json_at(dir, &format!("vlog inspect {}", moved["segment"]));
     assert_eq!(inspected, json_at(dir, &format!("vlog inspect {}", owner["segment"])));
@@ -135,10 +136,24 @@ fn a_node_is_asked() {
     assert!(text.starts_with("collect 1 files") && text.contains("reclaim 750"), "{text}");
     let text = run("vlog gc run").stdout(0);
     assert!(text.contains("write 250") && text.contains("251 written"), "{text}");
-    assert_eq!(run("-o json vlog gc run").json(0)["runs"][0]["done"]["written_bytes"], 251);
+    assert!(text.contains("reclaim 750") && text.contains("749 reclaimed"), "{text}");
+    let done = run("-o json vlog gc run").json(0)["runs"][0]["done"].clone();
+    assert_eq!((&done["written_bytes"], &done["reclaimed_bytes"]), (&json!(251), &json!(749)));
     assert_eq!(run("-o json vlog gc pause").json(0), json!({ "paused": true }));
     let text = run("vlog gc explain 18").stdout(0);
     assert!(text.contains("below ratio") && text.contains("paused"), "{text}");
+    assert!(text.contains("file of segment 17"), "18 was moved: {text}");
+    assert!(text.contains("file 90 (400 bytes) is given up, but kept by exports or transfers (1)"), "{text}");
+    assert!(text.contains("2 open snapshots"), "{text}");
+    let text = run("vlog gc explain 16").stdout(0);
+    assert!(text.contains("segment 16 is given up") && text.contains("kept by exports"), "{text}");
+    let json = run("-o json vlog gc explain 16").json(0);
+    let pin = json!({ "by": "exports or transfers", "count": 1 });
+    assert_eq!((&json["file"], &json["held"][0]["pins"]), (&Value::Null, &json!([pin])));
+    let lines = run("-o json vlog list").json(0)["segments"].clone();
+    assert_eq!((&lines[0]["file"], &lines[0]["pins"]), (&json!(93), &json!([pin])));
+    assert_eq!((&lines[1]["file"], &lines[1]["state"]), (&json!(90), &json!("given up")));
+    assert!(run("vlog list").stdout(0).contains("exports or transfers (1)"));
     run("vlog gc resume").stdout(0);
     assert!(!run("vlog gc explain 18").stdout(0).contains("paused"));
     assert!(run("vlog gc explain 19").failure(4).contains("no segment 19"));

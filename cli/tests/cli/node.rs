@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_api::admin::{
-    Admin, ClusterStatus, GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role, SegmentStatus,
-    VerifyReport,
+    Admin, ClusterStatus, GcFile, GcHeld, GcPin, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role,
+    SegmentStatus, VerifyReport,
 };
 use kv_api::kv::*;
 use kv_api::transport::{ListenOptions, ServeOptions, Service, Welcome, listen, serve};
@@ -265,16 +265,29 @@ impl Admin for Services {
         let why = "below ratio".to_owned();
         let (segments, age_ms) = (vec![17, 18], Some(2_000));
         let (bytes, live_bytes, live_values) = (1000, 250, 3);
-        let file =
-            GcFile { file: 93, segments, bytes, live_bytes, live_values, age_ms, chosen: any_garbage, why };
+        let owner = 17;
+        let file = GcFile {
+            file: 93,
+            owner,
+            segments,
+            bytes,
+            live_bytes,
+            live_values,
+            age_ms,
+            chosen: any_garbage,
+            why,
+        };
         let plan = any_garbage.then(gc_plan);
         let paused = self.0.lock().unwrap().gc_paused;
-        let held = GcHeld { file: 90, bytes: 400, by: "exports or transfers (1)".to_owned() };
-        Ok(GcStatus { paused, plan, files: vec![file], held: vec![held], ..GcStatus::default() })
+        let pins = vec![GcPin { by: "exports or transfers".to_owned(), count: 1 }];
+        let held = GcHeld { file: 90, segments: vec![16, 18], bytes: 400, pins: pins.clone() };
+        let (files, held) = (vec![file], vec![held]);
+        Ok(GcStatus { paused, plan, files, held, pins, snapshots: 2, ..GcStatus::default() })
     }
 
     async fn gc_run(self, _: Context) -> Result<Vec<GcRun>, KvError> {
-        let done = GcTotals { runs: 1, files: 1, written_bytes: 251, ..GcTotals::default() };
+        let done =
+            GcTotals { runs: 1, files: 1, written_bytes: 251, freed_bytes: 1000, ..GcTotals::default() };
         Ok(vec![GcRun { plan: gc_plan(), done }])
     }
 

@@ -20,7 +20,18 @@ pub struct Footprint {
     pub available_bytes: u64,
     /// With less room than this any garbage has to go.
     pub scarce_bytes: u64,
+    /// Bytes of values that tables point to, keys and headers included.
+    pub live_bytes: u64,
+    /// What the directory takes besides `disk_bytes`: tables, and what is set aside for the segment that is written. Files that
+    /// wait to be written again are not in it: they go when nothing is written and the room is wanted.
+    pub other_bytes: u64,
 }
+
+/// Of what may lie idle before GC hurries, so much may in a store at rest: values of 1 KiB take 6 % more than they are long,
+/// and the goal is meant for what users have stored.
+const IDLE_SHARE: f64 = 0.7;
+/// In a store at rest, a file goes for this share of garbage, if that much lies idle in all.
+const RATIO_MIN_AT_REST: f64 = 0.1;
 
 impl Footprint {
     /// What the files that can be collected would give back. Neither files besides these, nor what is shadowed.
@@ -30,6 +41,7 @@ impl Footprint {
         let mut footprint = Self { available_bytes, scarce_bytes, ..Self::default() };
         for candidate in candidates {
             footprint.disk_bytes += candidate.usage.file_bytes;
+            footprint.live_bytes += candidate.usage.live_bytes;
             footprint.collectable_bytes += collectable_bytes(candidate, options, bounds);
         }
         footprint
@@ -40,6 +52,15 @@ impl Footprint {
     pub fn amplification(&self) -> f64 {
         let idle = self.collectable_bytes.saturating_add(self.shadowed_bytes);
         self.disk_bytes as f64 / self.disk_bytes.saturating_sub(idle).max(1) as f64
+    }
+
+    /// In a store at rest: what may be kept of files to be written again, in bytes, until the directory takes more than it
+    /// should. 0: it does.
+    #[must_use]
+    pub fn room_at_rest(&self, options: &GcOptions) -> u64 {
+        let idle = self.live_bytes as f64 * (options.space_amplification_goal - 1.0) * IDLE_SHARE;
+        let may = self.live_bytes.saturating_add(options.idle_bytes.max(idle as u64));
+        may.saturating_sub(self.disk_bytes.saturating_add(self.other_bytes))
     }
 
     /// From 0 (at rest) to 1 (as fast as it can): how much value GC should hurry.
@@ -89,6 +110,14 @@ pub fn hurried(options: &GcOptions, haste: f64) -> GcOptions {
         bytes_per_second_max: if rate.is_finite() { rate as u64 } else { 0 },
         ..options.clone()
     }
+}
+
+/// The settings for a store in which nothing is written, if that much lies idle in it: there is time to copy more for less.
+#[must_use]
+pub fn at_rest(options: &GcOptions, footprint: &Footprint) -> GcOptions {
+    let is_enough = footprint.room_at_rest(options) > 0;
+    let garbage_ratio_min = if is_enough { 1.0 } else { RATIO_MIN_AT_REST }.min(options.garbage_ratio_min);
+    GcOptions { garbage_ratio_min, ..options.clone() }
 }
 
 /// Bytes of the log in these files, but for the one that is written, that are in no table yet, about.
@@ -150,6 +179,26 @@ mod tests {
         assert_eq!((with(150).haste(&options), with(150).pressure(&options)), (0.0, 0.0));
         assert_eq!((with(125).haste(&options), with(125).pressure(&options)), (1.0, 0.25));
         assert_eq!((with(50).pressure(&options), with(0).pressure(&options)), (1.0, 1.0));
+    }
+
+    #[test]
+    fn a_store_at_rest_holds_little_more_than_it_has_to() {
+        let options = GcOptions::default();
+        let with = |live: u64, disk: u64, other: u64| {
+            let (live_bytes, other_bytes) = (live * MIB, other * MIB);
+            let found = Footprint { live_bytes, other_bytes, ..footprint(disk, 0, 0) };
+            (found.room_at_rest(&options), at_rest(&options, &found).garbage_ratio_min)
+        };
+        // 17.5 % of what is live.
+        assert_eq!(with(1000, 1100, 10), (65 * MIB, 0.25));
+        assert_eq!(with(1000, 1100, 75), (0, 0.1));
+        assert_eq!(with(1000, 1300, 0), (0, 0.1));
+        // Or 64 MiB.
+        assert_eq!(with(10, 70, 0), (4 * MIB, 0.25));
+        assert_eq!(with(10, 70, 4), (0, 0.1));
+        let eager = GcOptions { garbage_ratio_min: 0.05, ..options.clone() };
+        let much = Footprint { live_bytes: MIB, ..footprint(1000, 0, 0) };
+        assert_eq!(at_rest(&eager, &much), eager);
     }
 
     #[test]

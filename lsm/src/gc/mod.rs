@@ -3,17 +3,19 @@
 //!
 //! The work itself is done by the store.
 
+mod audit;
 mod decide;
 mod footprint;
 mod plan;
 mod policy;
 mod usage;
 
+pub use audit::{Counted, Live, Miscount, audit};
 pub use decide::{
     Bounds, Candidate, Decision, Obstacle, Priority, VALUES_MAX, Verdict, decide, garbage_ratio, priority,
 };
 pub(crate) use footprint::unflushed_bytes;
-pub use footprint::{Footprint, hurried};
+pub use footprint::{Footprint, at_rest, hurried};
 pub use plan::Plan;
 pub use policy::GcOptions;
 pub use usage::{FileUse, Standing, files, standing};

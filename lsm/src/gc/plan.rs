@@ -11,7 +11,8 @@ pub struct Plan {
     pub files: Vec<u64>,
     /// Values to be copied.
     pub values: u64,
-    /// Bytes to be read of the old files.
+    /// Bytes of values to be read of the old files. What is read before, to put them in the order of their keys, is not
+    /// in it: headers and keys, and, where values are small, what lies between.
     pub read_bytes: u64,
     /// Length of the new file.
     pub written_bytes: u64,

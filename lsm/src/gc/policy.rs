@@ -30,6 +30,11 @@ pub struct GcOptions {
     pub space_amplification_max: f64,
     /// With fewer bytes of values on the disk nobody hurries and nothing is held back. Default 512 MiB.
     pub space_floor_bytes: u64,
+    /// When nothing is written, the directory may take so many bytes more than the live values, however few these are: for
+    /// tables, garbage, files that wait to be written again, the rest of a segment that is not full. Or 0.7 of what
+    /// `space_amplification_goal` allows, if that is more. Beyond it the files that wait go, and others as soon as a tenth of
+    /// them is garbage. Default 64 MiB.
+    pub idle_bytes: u64,
     /// How often it looks. Default 1 s.
     pub interval: Duration,
 }
@@ -47,6 +52,7 @@ impl Default for GcOptions {
             space_amplification_goal: 1.25,
             space_amplification_max: 2.0,
             space_floor_bytes: 512 * MIB,
+            idle_bytes: 64 * MIB,
             interval: Duration::from_secs(1),
         }
     }

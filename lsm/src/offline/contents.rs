@@ -5,7 +5,7 @@ use kv_vlog::{SegmentFiles, VlogError};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Check;
-use super::report::Problem;
+use super::manifest::missing_change_sets;
 use crate::error::StoreError;
 use crate::key::Slot;
 use crate::options::Options;
@@ -65,23 +65,18 @@ impl Check<'_> {
     /// The log remembers how far the manifest was durable, and the manifest how far the log was.
     fn held_against_log(&mut self, manifest: &Manifest, ledger_number: u64, last_index: Option<u64>) {
         let state = manifest.state();
-        let mut problem = |why| {
-            self.report.problem(Problem { file: manifest.file_name(), offset: None, why });
-        };
         if state.number < ledger_number {
-            problem(format!(
-                "change-sets are missing: {} is the last one here, but {ledger_number} was durable",
-                state.number
-            ));
+            self.of_manifest(manifest, missing_change_sets(state.number, ledger_number));
         }
         if let Some(flushed) = &state.flushed
             && last_index.is_none_or(|last| last < flushed.index)
         {
             let end = last_index.map_or_else(|| "is empty".into(), |last| format!("ends at entry {last}"));
-            problem(format!(
+            let why = format!(
                 "the log {end}, but entries up to {} are in tables: segments lost their end",
                 flushed.index
-            ));
+            );
+            self.of_manifest(manifest, why);
         }
     }
 

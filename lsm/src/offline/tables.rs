@@ -7,25 +7,42 @@ use kv_manifest::{SegmentRef, State, TableMeta, names};
 use super::report::Problem;
 use super::{Check, table_identity};
 use crate::error::StoreError;
+use crate::gc::{Counted, audit};
 use crate::table::{SegmentOffsets, TableReader};
 
 impl Check<'_> {
     /// Reads all tables; returns those that are whole.
     pub(super) fn tables(&mut self, state: &State) -> Result<Vec<Arc<TableReader>>, StoreError> {
-        let mut whole = Vec::new();
+        let (mut whole, mut counted, mut all_counted) = (Vec::new(), Counted::default(), true);
         for meta in state.tables.values() {
             let file = names::table_name(meta.id);
-            if !self.suspect.contains(&file) {
-                match self.table(state, meta) {
+            if self.suspect.contains(&file) {
+                all_counted = false;
+            } else {
+                match self.table(state, meta, &mut counted) {
                     Ok((reader, None)) => whole.push(reader),
                     Ok((_, Some(why))) => self.report.problem(Problem { file, offset: None, why }),
-                    Err(error) => self.found(&file, error)?,
+                    Err(error) => {
+                        all_counted = false;
+                        self.found(&file, error)?;
+                    }
                 }
                 self.report.tables += 1;
             }
             self.advance(meta.bytes);
         }
+        if all_counted {
+            self.audit(state, &counted);
+        }
         Ok(whole)
+    }
+
+    /// What value GC goes by, against all versions in all tables.
+    fn audit(&mut self, state: &State, counted: &Counted) {
+        for miscount in audit(state, counted) {
+            let (file, why) = (names::segment_name(miscount.file), miscount.to_string());
+            self.report.problem(Problem { file, offset: None, why });
+        }
     }
 
     /// Reads one table; says how it differs from what the manifest knows of it.
@@ -33,10 +50,11 @@ impl Check<'_> {
         &self,
         state: &State,
         meta: &TableMeta,
+        counted: &mut Counted,
     ) -> Result<(Arc<TableReader>, Option<String>), StoreError> {
         let identity = table_identity(state, meta.id);
         let reader = TableReader::open(&self.vfs, &self.dir, &identity, meta.bytes)?;
-        reader.verify()?;
+        counted.add(reader.verify_counting()?);
         let refs = reader.refs()?;
         let unknown = refs.iter().find(|refs| !state.segments.contains_key(&refs.segment));
         let why = match unknown {

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kv_manifest::names::{self, FileName};
-use kv_manifest::{SegmentKind, SegmentState, State, TableMeta, remains};
+use kv_manifest::{Remains, SegmentKind, SegmentState, State, TableMeta, remains};
 use kv_vfs::Vfs;
 use kv_vlog::SalvageFile;
 
 use super::report::RepairReport;
 use crate::error::StoreError;
+use crate::offline::manifest::{
+    Owner, STRANGER, missing_change_sets, newest_change_set, owner, owner_of_segment, owner_of_table, said,
+};
 use crate::offline::problem_of;
 use crate::table::{TableError, TableReader};
-
-/// Whose files count.
-type Owner = ([u8; 16], u64);
 
 /// A table that cannot be read as a whole.
 #[derive(Debug)]
@@ -94,33 +94,39 @@ impl Inventory {
                 _ => {}
             }
         }
-        let owner = owner(&manifest.state, &tables, &segments);
-        let newest = newest_change_set(&segments, owner);
-        let is_whole = manifest.is_whole && manifest.state.number >= newest;
-        if manifest.is_whole
-            && !is_whole
-            && let Some(file) = &manifest.file
-        {
-            let last = manifest.state.number;
-            report.problem(
-                file,
-                None,
-                format!("change-sets are missing: {last} is the last one here, but {newest} was durable"),
-            );
-        }
-        report.by_manifest = is_whole;
-        let mut inventory = Self { hint: manifest.state, ..Self::default() };
-        inventory.state = is_whole.then(|| inventory.hint.clone());
+        let owner = whose(&manifest.state, &tables, &segments);
+        let mut inventory = Self::by(manifest, owner, &segments, report);
         inventory.sort_tables(dir, tables, owner, report)?;
         inventory.sort_segments(segments, owner, report);
         Ok(inventory)
+    }
+
+    /// What the manifest, if it is the owner's, is good for.
+    fn by(
+        manifest: Remains,
+        owner: Owner,
+        segments: &[(u64, SalvageFile)],
+        report: &mut RepairReport,
+    ) -> Self {
+        let Remains { file, state, is_whole, .. } = manifest;
+        let file = file.unwrap_or_default();
+        if state.number > 0 && owner != said(&state) {
+            report.problem(file, None, format!("{STRANGER}; left out"));
+            return Self::default();
+        }
+        let newest = newest_change_set(segments.iter().map(|(_, file)| file), owner);
+        report.by_manifest = is_whole && state.number >= newest;
+        if is_whole && !report.by_manifest {
+            report.problem(file, None, missing_change_sets(state.number, newest));
+        }
+        Self { state: report.by_manifest.then(|| state.clone()), hint: state, ..Self::default() }
     }
 
     fn sort_tables(
         &mut self,
         dir: &Path,
         files: Vec<TableFile>,
-        (cluster_id, incarnation): Owner,
+        owner: Owner,
         report: &mut RepairReport,
     ) -> Result<(), StoreError> {
         let mut wanted = self.state.as_ref().map(|state| state.tables.clone());
@@ -134,7 +140,7 @@ impl Inventory {
                 }
             };
             let said = *reader.identity();
-            if (said.cluster_id, said.incarnation) != (cluster_id, incarnation) {
+            if owner_of_table(&reader) != owner {
                 report.problem(name, None, "belongs to another data directory; left out");
                 continue;
             }
@@ -230,29 +236,13 @@ impl Inventory {
     }
 }
 
-/// The newest change-set that segments name as durable: each in its header, the newest one in its groups, too.
-fn newest_change_set(segments: &[(u64, SalvageFile)], owner: Owner) -> u64 {
-    let ours = || segments.iter().map(|(_, file)| file).filter(|file| is_ours(file, owner));
-    let headers = ours().filter_map(|file| file.header().ok()).map(|header| header.end.ledger_number);
-    let newest = ours().max_by_key(|file| file.written_as().map(|written| (written.epoch, written.segment)));
-    headers.chain(newest.map(SalvageFile::ledger_number)).max().unwrap_or_default()
-}
-
 fn is_ours(file: &SalvageFile, owner: Owner) -> bool {
     // One without a header is believed to be what its name says; its values prove themselves.
-    file.header().map_or(true, |header| (header.identity.cluster_id, header.identity.incarnation) == owner)
+    owner_of_segment(file).is_none_or(|found| found == owner)
 }
 
-/// Whose directory it is: by the manifest, or else as most files say.
-fn owner(state: &State, tables: &[TableFile], segments: &[(u64, SalvageFile)]) -> Owner {
-    if state.number > 0 {
-        return (state.identity.cluster_id, state.identity.incarnation);
-    }
+fn whose(state: &State, tables: &[TableFile], segments: &[(u64, SalvageFile)]) -> Owner {
     let tables = tables.iter().filter_map(|file| file.opened.as_ref().ok());
-    let tables = tables.map(|table| (table.identity().cluster_id, table.identity().incarnation));
-    let headers = segments.iter().filter_map(|(_, file)| file.header().ok());
-    let headers = headers.map(|header| (header.identity.cluster_id, header.identity.incarnation));
-    let mut votes: BTreeMap<Owner, u64> = BTreeMap::new();
-    tables.chain(headers).for_each(|owner| *votes.entry(owner).or_default() += 1);
-    votes.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner).unwrap_or_default()
+    let tables = tables.map(|table| owner_of_table(table));
+    owner(state, tables.chain(segments.iter().filter_map(|(_, file)| owner_of_segment(file))))
 }

@@ -36,7 +36,9 @@ pub enum Holder {
 }
 
 impl Holder {
-    fn name(self) -> &'static str {
+    /// What it is, for people; there may be several of it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Iterator => "scans or iterators",
             Self::Export => "exports or transfers",
@@ -103,8 +105,10 @@ pub(crate) struct GivenUp {
 pub(crate) struct Held(Arc<Mutex<BTreeMap<u64, HeldBy>>>);
 
 /// Why a file is still there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct HeldBy {
+    /// The segments that had their values in it.
+    segments: Vec<u64>,
     bytes: u64,
     /// The last pin that leads to it.
     pin: u64,
@@ -115,7 +119,9 @@ struct HeldBy {
 pub struct HeldFile {
     /// Its number.
     pub file: u64,
-    /// Bytes in use in it.
+    /// The segments that had their values in it when it was given up; ascending.
+    pub segments: Vec<u64>,
+    /// Its length in bytes, about.
     pub bytes: u64,
     /// Who keeps it, and how many of each.
     pub by: Vec<(Holder, usize)>,
@@ -135,9 +141,13 @@ impl Held {
     /// These files, and who keeps them; `now` is the pin of now.
     pub(crate) fn files(&self, now: &Pin) -> Vec<HeldFile> {
         let held = self.0.lock();
-        held.iter()
-            .map(|(file, held)| HeldFile { file: *file, bytes: held.bytes, by: now.holders(held.pin) })
-            .collect()
+        let describe = |(file, HeldBy { segments, bytes, pin }): (&u64, &HeldBy)| HeldFile {
+            file: *file,
+            segments: segments.clone(),
+            bytes: *bytes,
+            by: now.holders(*pin),
+        };
+        held.iter().map(describe).collect()
     }
 
     /// Their bytes.
@@ -151,7 +161,13 @@ impl Retired {
     pub(crate) fn new(shared: &Shared, places: Vec<(u64, u64)>, file: Option<GivenUp>) -> Self {
         let held = shared.collecting.held.clone();
         // Until it hangs on a pin.
-        let by = |file: &GivenUp| HeldBy { bytes: file.bytes, pin: 0 };
+        let inside = |file: u64| {
+            let mut inside: Vec<u64> =
+                places.iter().filter(|(_, at)| *at == file).map(|(segment, _)| *segment).collect();
+            inside.sort_unstable();
+            inside
+        };
+        let by = |file: &GivenUp| HeldBy { segments: inside(file.number), bytes: file.bytes, pin: 0 };
         held.0.lock().extend(file.iter().map(|file| (file.number, by(file))));
         Self { log: shared.log.clone(), places, file, held }
     }
@@ -177,6 +193,11 @@ impl Pin {
         let of = (*number, holder);
         *holders.lock().entry(of).or_default() += 1;
         Pin { hung: self.hung.clone(), _held: Some(Arc::new(Hold { holders: holders.clone(), of })) }
+    }
+
+    /// Who holds this pin or one before it: who would keep a file that is given up now.
+    pub(crate) fn all_holders(&self) -> Vec<(Holder, usize)> {
+        self.holders(self.hung.number)
     }
 
     /// Who holds the pins up to this one, in all.

@@ -8,7 +8,7 @@ use kv_vlog::{FilePool, FreeFile};
 use super::changes::Changes;
 use super::{Core, Shared};
 use crate::error::StoreError;
-use crate::gc::{Bounds, Priority, priority};
+use crate::gc::{Bounds, Footprint, Priority, priority};
 
 /// The pool of a directory, with what an earlier process left in it.
 ///
@@ -27,9 +27,12 @@ pub(super) fn open_pool(
 }
 
 impl Shared {
-    /// Has the pool keep what it may now.
-    pub(super) fn bound_pool(&self) -> Result<(), StoreError> {
-        self.log.pool().set_bytes_max(bytes_max(&self.core, &self.changes)?);
+    /// Has the pool keep what it may now: in a store at rest no more than there is room for within what its directory
+    /// should take.
+    pub(super) fn bound_pool(&self, footprint: Option<&Footprint>) -> Result<(), StoreError> {
+        let at_rest = footprint.filter(|_| self.is_idle());
+        let room = at_rest.map_or(u64::MAX, |footprint| footprint.room_at_rest(&self.core.options.gc));
+        self.log.pool().set_bytes_max(bytes_max(&self.core, &self.changes)?.min(room));
         Ok(())
     }
 }

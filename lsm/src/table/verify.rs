@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use kv_manifest::SegmentRef;
+
 use super::cache::CacheUse;
 use super::cursor::TableCursor;
 use super::error::TableError;
@@ -18,6 +20,11 @@ impl TableReader {
     /// # Errors
     /// [`TableError::Corruption`] for the first thing that is wrong; a failed read.
     pub fn verify(self: &Arc<Self>) -> Result<(), TableError> {
+        self.verify_counting().map(drop)
+    }
+
+    /// As [`Self::verify`]; gives what the versions point to, as counted.
+    pub(crate) fn verify_counting(self: &Arc<Self>) -> Result<Vec<SegmentRef>, TableError> {
         let mut tally = Tally::default();
         let mut cursor = self.cursor_with(CacheUse::Bypass);
         cursor.seek_first()?;
@@ -27,6 +34,7 @@ impl TableReader {
             cursor.next()?;
         }
         tally.end();
+        let counted = tally.refs.totals();
         let damaged = |at: BlockHandle, why| Err(TableError::corruption(self.path(), at.offset, why));
         if tally.refs.sorted() != self.refs()? {
             return damaged(self.footer.refs, "references are not those of the data blocks");
@@ -41,7 +49,7 @@ impl TableReader {
         if found != *said {
             return damaged(self.footer.properties, "properties are not those of the data blocks");
         }
-        Ok(())
+        Ok(counted)
     }
 }
 

@@ -18,7 +18,7 @@ fn values_are_read_where_they_were_moved() {
     let (before, stored) = (tables(&disk), records(&node.store.export(), 1 << 20));
     let victims = complete(&node.store);
     assert!(victims.len() > 3, "{victims:?}");
-    let done = node.store.collect(&victims).unwrap();
+    let done = collect(&node.store, &victims).unwrap();
     assert_eq!((done.runs, done.files), (1, victims.len() as u64));
     assert!(done.values > 10 && done.written_bytes < done.freed_bytes, "{done:?}");
     assert_eq!(node.store.collected(), done);
@@ -125,7 +125,7 @@ fn what_the_log_needs_is_not_collected() {
     node.script(1, 120);
     node.store.flush().unwrap();
     let refused = |file: u64| {
-        let error = node.store.collect(&[file]).unwrap_err();
+        let error = collect(&node.store, &[file]).unwrap_err();
         assert!(matches!(error, StoreError::Invalid(_)), "{error}");
         error.to_string()
     };
@@ -135,7 +135,7 @@ fn what_the_log_needs_is_not_collected() {
     assert!(refused(7_000).contains("no such file"));
     node.store.purge(node.store.flushed().unwrap()).unwrap();
     let victims = complete(&node.store);
-    node.store.collect(&victims).unwrap();
+    collect(&node.store, &victims).unwrap();
     assert!(refused(victims[0]).contains("no such file"), "it is gone");
     assert!(files(&node.store.state()).iter().any(|found| found.standing != Standing::Complete));
 }
@@ -188,7 +188,7 @@ fn a_collection_that_is_given_up_leaves_no_trace() {
     world.pass();
     let (before, victims) = (disk.files(), complete(&node.store));
     let mut collection = node.store.begin_collection(&victims).unwrap();
-    let other = node.store.collect(&victims[..1]).unwrap_err();
+    let other = collect(&node.store, &victims[..1]).unwrap_err();
     assert!(matches!(other, StoreError::Cancelled(_)), "one at a time: {other}");
     while collection.step(1 << 10).unwrap() {
         if disk.files().len() > before.len() {
@@ -198,6 +198,6 @@ fn a_collection_that_is_given_up_leaves_no_trace() {
     assert!(disk.files().len() > before.len(), "it has begun a file");
     drop(collection);
     assert_eq!(disk.files(), before);
-    node.store.collect(&victims).unwrap();
+    collect(&node.store, &victims).unwrap();
     assert_eq!(node.contents(), model(160));
 }

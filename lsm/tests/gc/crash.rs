@@ -43,7 +43,7 @@ impl Run {
         let victims = complete(&node.store);
         let from = self.operations();
         if !victims.is_empty() {
-            node.store.collect(&victims)?;
+            collect(&node.store, &victims)?;
             self.collections += 1;
         }
         self.dense.extend(from..=self.operations() + 1);
@@ -128,7 +128,7 @@ fn check(disk: &MemVfs, run: &Run) {
     world.pass();
     let victims = complete(&node.store);
     if !victims.is_empty() {
-        node.store.collect(&victims).unwrap();
+        collect(&node.store, &victims).unwrap();
     }
     node.store.close().unwrap();
     drop(node);

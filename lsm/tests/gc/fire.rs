@@ -140,6 +140,7 @@ fn collect(db: &Db, stop: &AtomicBool) {
             Ok(_) | Err(StoreError::Cancelled(_) | StoreError::Invalid(_)) => {}
             Err(error) => panic!("{error}"),
         }
+        assert_eq!(db.store().gc_audit().unwrap(), []);
         if let Some(at) = db.store().purge_candidate(0) {
             db.store().purge(at).unwrap();
         }

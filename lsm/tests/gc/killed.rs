@@ -122,6 +122,7 @@ fn collect(db: &Db) {
             Err(StoreError::Cancelled(_)) => {}
             Err(error) => panic!("{error}"),
         }
+        assert_eq!(db.store().gc_audit().unwrap(), []);
     }
 }
 

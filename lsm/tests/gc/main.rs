@@ -11,8 +11,10 @@
 mod collect;
 mod compaction;
 mod crash;
+mod explained;
 mod faults;
 mod fire;
+mod foreseen;
 mod full;
 mod killed;
 #[path = "../snapshot/node.rs"]

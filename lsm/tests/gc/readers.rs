@@ -114,7 +114,7 @@ fn damage_ends_a_collection_and_nothing_else() {
     assert_eq!(disk.files(), before);
     node.write(1, &[change(151)]).unwrap();
     let others: Vec<u64> = complete(&node.store).into_iter().filter(|file| *file != victim).collect();
-    node.store.collect(&others).unwrap();
+    collect(&node.store, &others).unwrap();
 }
 
 /// What a compaction does with the pointers that pass through it: they lead to where the values are now, and that does
@@ -137,7 +137,7 @@ fn pointers_are_rewritten_to_where_values_are() {
     let before = pointers(&node);
     let early = node.store.resolver();
     assert!(before.iter().all(|(_, _, at)| early.resolve(at) == *at), "nothing has moved");
-    node.store.collect(&complete(&node.store)).unwrap();
+    collect(&node.store, &complete(&node.store)).unwrap();
     let output = complete(&node.store);
     let resolver = node.store.resolver();
     let mut moved = 0;
@@ -151,11 +151,11 @@ fn pointers_are_rewritten_to_where_values_are() {
     // Besides these there are versions that are not the newest of their keys.
     assert!(moved > 20 && moved <= node.store.collected().values, "{moved}");
     // One that is under way keeps the file; the next ones leave it alone.
-    let error = node.store.collect(&output).unwrap_err();
+    let error = collect(&node.store, &output).unwrap_err();
     assert!(error.to_string().contains("rewrite pointers"), "{error}");
     drop((early, resolver));
     let later = node.store.resolver();
     assert!(pointers(&node).iter().all(|(_, _, at)| later.resolve(at) == *at));
-    node.store.collect(&output).unwrap();
+    collect(&node.store, &output).unwrap();
     assert_eq!(node.contents(), model(150));
 }

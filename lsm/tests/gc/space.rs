@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kv_lsm::gc::{GcOptions, Obstacle, Priority, Verdict, files};
 use kv_lsm::{Options, ScanRange};
-use kv_vfs::MemVfs;
+use kv_vfs::{MemVfs, Vfs};
 
 use crate::node::*;
 use crate::support::*;
@@ -109,12 +109,56 @@ fn a_file_that_awaits_a_compaction_is_passed_over_and_the_others_go() {
     };
     assert_eq!(verdict(), Verdict::Obstacle(Obstacle::AwaitsCompaction));
     assert!(verdict().to_string().contains("awaits a compaction"));
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(!runs.is_empty() && runs.iter().all(|run| !run.plan.files.contains(&target)), "{runs:?}");
     // It is wanted: who begins now leaves it alone.
     let later = node.store.resolver();
     drop(compaction);
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(runs.iter().any(|run| run.plan.files.contains(&target)), "{runs:?}");
     drop(later);
+}
+
+/// All files but the manifest, which is long for so few values.
+fn directory_bytes(disk: &MemVfs) -> u64 {
+    let entries = disk.list(dir()).unwrap();
+    entries.iter().filter(|entry| !entry.name.starts_with("MANIFEST")).map(|entry| entry.len).sum()
+}
+
+/// A fifth of each file is garbage: too little to be copied while there is something else to do.
+#[test]
+fn a_store_at_rest_takes_little_more_than_its_values() {
+    let (disk, world) = memory();
+    let idle_bytes = 256 << 10;
+    let node = world.open_with(options_with(GcOptions { idle_bytes, ..GcOptions::default() })).unwrap();
+    (0..KEYS).for_each(|number| put(&node, number, 0));
+    (0..KEYS).filter(|number| number % 5 == 0).for_each(|number| put(&node, number, 1));
+    let pass = |seconds: u64| {
+        for _ in 0..seconds {
+            world.executor.as_ref().unwrap().advance(Duration::from_secs(1));
+        }
+    };
+    node.store.flush().unwrap();
+    node.store.compact_range(&ScanRange::default()).unwrap();
+    pass(5);
+    let live = live_bytes(&node.store);
+    let may = (live as f64 * 1.175).max((live + idle_bytes) as f64) as u64;
+    let busy = directory_bytes(&disk);
+    assert!(busy > may, "{busy} bytes for {live} live ones");
+    pass(60);
+    assert_eq!(node.store.gc_audit().unwrap(), []);
+    let at_rest = directory_bytes(&disk);
+    assert!(at_rest <= may, "{at_rest} bytes for {live} live ones");
+    assert_eq!(live_bytes(&node.store), live);
+    let copied = node.store.collected().read_bytes;
+    pass(600);
+    assert_eq!(node.store.collected().read_bytes, copied, "and then it is left alone");
+    // Where something is written again, files of dead segments wait again.
+    (0..2 * KEYS).for_each(|number| put(&node, number % KEYS, 2));
+    node.store.flush().unwrap();
+    node.store.compact_range(&ScanRange::default()).unwrap();
+    pass(5);
+    assert!(node.store.stats().unwrap().recycled_bytes > 0);
+    node.store.close().unwrap();
+    whole(&world.vfs);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kv_lsm::gc::{Standing, files};
-use kv_lsm::{Collected, Store, StoreError};
+use kv_lsm::{Collected, GcRun, Store, StoreError};
 use kv_manifest::names::{self, FileName};
 use kv_vfs::{MemVfs, Vfs};
 
@@ -22,9 +22,23 @@ pub fn settle(node: &Node) -> Result<(), StoreError> {
     node.store.flushed().map_or(Ok(()), |at| node.store.purge(at))
 }
 
-/// Collects all that can be.
+/// Collects these files; what value GC goes by is then what a scan of all tables comes to.
+pub fn collect(store: &Store, files: &[u64]) -> Result<Collected, StoreError> {
+    let done = store.collect(files)?;
+    assert_eq!(store.gc_audit()?, []);
+    Ok(done)
+}
+
+/// Collects all that can be, likewise.
 pub fn collect_all(store: &Store) -> Result<Collected, StoreError> {
-    store.collect(&complete(store))
+    collect(store, &complete(store))
+}
+
+/// Collects any garbage, likewise.
+pub fn run(store: &Store) -> Result<Vec<GcRun>, StoreError> {
+    let runs = store.gc_run()?;
+    assert_eq!(store.gc_audit()?, []);
+    Ok(runs)
 }
 
 /// The tables, byte by byte.

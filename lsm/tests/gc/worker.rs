@@ -61,6 +61,7 @@ fn garbage_goes_by_itself() {
     pass(&world, 60);
     let done = node.store.collected();
     assert!(done.runs > 0 && done.freed_bytes > done.written_bytes, "{done:?}");
+    assert_eq!(node.store.gc_audit().unwrap(), []);
     let (live, held) = (live_bytes(&node.store), disk_bytes(&disk));
     assert!(live >= KEYS * 2_000, "{live}");
     // Besides, the segment that is open.
@@ -108,7 +109,7 @@ fn what_was_foreseen_is_what_was_done() {
     pass(&world, 1);
     settle(&node).unwrap();
     let before = disk_bytes(&disk);
-    let runs = node.store.gc_run().unwrap();
+    let runs = run(&node.store).unwrap();
     assert!(!runs.is_empty());
     let within = |foreseen: u64, done: u64| foreseen.abs_diff(done) * 50 <= done;
     for run in &runs {
@@ -121,50 +122,8 @@ fn what_was_foreseen_is_what_was_done() {
     }
     let reclaimed: i64 = runs.iter().map(|run| run.plan.reclaimed_bytes()).sum();
     assert!(within(reclaimed as u64, before - disk_bytes(&disk)), "{reclaimed} foreseen, {before} before");
-    assert_eq!(node.store.gc_run().unwrap(), [], "nothing is gained any more");
+    assert_eq!(run(&node.store).unwrap(), [], "nothing is gained any more");
     holds_round(&node, 2);
-}
-
-/// The decision of a running store says of each file what is true of it.
-#[test]
-fn each_reason_is_true() {
-    let (disk, world) = memory();
-    let node = world.open_with(options()).unwrap();
-    (0..2).for_each(|round| overwrite(&node, round));
-    node.store.flush().unwrap();
-    pass(&world, 1);
-    let verdict = |file: u64| {
-        let verdicts = node.store.gc_decision(Priority::Normal).unwrap().verdicts;
-        verdicts.into_iter().find(|(number, _)| *number == file).unwrap().1
-    };
-    let found = files(&node.store.state());
-    let (first, last) = (found[0].file, found.last().unwrap().file);
-    assert_eq!(verdict(last), Verdict::Needed(Standing::Active));
-    assert!(matches!(verdict(first), Verdict::Needed(Standing::AboveFloor { .. })));
-    node.store.gc_pause();
-    node.store.purge(node.store.flushed().unwrap()).unwrap();
-    let garbage = files(&node.store.state()).into_iter().find(|found| {
-        found.live_values > 0 && found.live_bytes * 2 < found.bytes && found.standing == Standing::Complete
-    });
-    let garbage = garbage.unwrap().file;
-    assert!(matches!(verdict(garbage), Verdict::TooYoung { .. }));
-    node.store.gc_resume();
-    pass(&world, 11);
-    // What was old enough went in the last second.
-    assert!(files(&node.store.state()).iter().all(|found| found.file != garbage));
-    let live = files(&node.store.state()).into_iter().find(|found| found.standing == Standing::Complete);
-    let live = live.unwrap().file;
-    let said = verdict(live);
-    assert!(
-        matches!(said, Verdict::NothingGained | Verdict::BelowRatio { .. } | Verdict::TooYoung { .. }),
-        "{said}"
-    );
-    let collection = node.store.begin_collection(&[live]).unwrap();
-    assert_eq!(verdict(live), Verdict::Obstacle(Obstacle::Claimed));
-    drop(collection);
-    disk.set_space(1 << 20);
-    let tight = node.store.gc_decision(Priority::Emergency).unwrap();
-    assert_eq!(tight.plan, None);
 }
 
 #[test]

@@ -414,6 +414,7 @@ impl Run {
         let stats = self.db().stats().unwrap();
         assert!(stats.live_bytes <= stats.segment_bytes);
         assert!(stats.caches.open_files <= self.options.open_tables_max as u64);
+        assert_eq!(self.db().store().gc_audit().unwrap(), []);
         let verified = self.db().verify().unwrap();
         assert!(verified.segments >= 1);
     }

@@ -114,6 +114,8 @@ pub struct GcPlan {
 pub struct GcFile {
     /// Its number.
     pub file: u64,
+    /// The segment it was made for; the values of the others were moved into it.
+    pub owner: u64,
     /// The segments that have their values in it.
     pub segments: Vec<u64>,
     /// Its length in bytes; 0 while it is written.
@@ -152,10 +154,21 @@ pub struct GcTotals {
 pub struct GcHeld {
     /// Its number.
     pub file: u64,
-    /// Bytes in use in it.
+    /// The segments that had their values in it when it was given up.
+    pub segments: Vec<u64>,
+    /// Its length in bytes, about.
     pub bytes: u64,
-    /// Who keeps it, for people.
+    /// Who keeps it; nobody: a read that is over in a moment.
+    pub pins: Vec<GcPin>,
+}
+
+/// Readers of one kind, who keep files that they may still have to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcPin {
+    /// What they are, for people: `scans or iterators`, `exports or transfers`, `checkpoints`, `collections`.
     pub by: String,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// What value GC would do, and why not more.
@@ -171,6 +184,10 @@ pub struct GcStatus {
     pub files: Vec<GcFile>,
     /// Files that are given up, but that somebody still reads.
     pub held: Vec<GcHeld>,
+    /// Who reads now: they would keep any file that was given up now.
+    pub pins: Vec<GcPin>,
+    /// Open snapshots of different moments. They keep no file: what they see stays live.
+    pub snapshots: u64,
     /// What was done.
     pub totals: GcTotals,
     /// What made it wait last.

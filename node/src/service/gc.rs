@@ -1,8 +1,8 @@
 //! Value GC, as operators are shown it.
 
-use kv_api::admin::{GcFile, GcHeld, GcPlan, GcRun, GcStatus, GcTotals};
+use kv_api::admin::{GcFile, GcHeld, GcPin, GcPlan, GcRun, GcStatus, GcTotals};
 use kv_lsm::gc::{Candidate, Plan, Priority, Verdict};
-use kv_lsm::{Collected, HeldFile, Store, StoreError};
+use kv_lsm::{Collected, HeldFile, Holder, Store, StoreError};
 
 /// What value GC would do.
 pub fn status(store: &Store, any_garbage: bool) -> Result<GcStatus, StoreError> {
@@ -15,6 +15,8 @@ pub fn status(store: &Store, any_garbage: bool) -> Result<GcStatus, StoreError> 
         plan: report.decision.plan.map(plan),
         files: judged.map(|(candidate, (_, verdict))| file(candidate, &verdict)).collect(),
         held: report.held.into_iter().map(held).collect(),
+        pins: report.pins.into_iter().map(pin).collect(),
+        snapshots: report.snapshots,
         totals: totals(store.collected()),
         last_error: store.gc_last_error(),
     })
@@ -29,6 +31,7 @@ fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
     let Candidate { usage, age, .. } = candidate;
     GcFile {
         file: usage.file,
+        owner: usage.owner,
         segments: usage.segments,
         bytes: usage.file_bytes,
         live_bytes: usage.live_bytes,
@@ -40,7 +43,12 @@ fn file(candidate: Candidate, verdict: &Verdict) -> GcFile {
 }
 
 fn held(held: HeldFile) -> GcHeld {
-    GcHeld { file: held.file, bytes: held.bytes, by: held.why() }
+    let HeldFile { file, segments, bytes, by } = held;
+    GcHeld { file, segments, bytes, pins: by.into_iter().map(pin).collect() }
+}
+
+fn pin((holder, count): (Holder, usize)) -> GcPin {
+    GcPin { by: holder.name().into(), count: count as u64 }
 }
 
 fn plan(plan: Plan) -> GcPlan {

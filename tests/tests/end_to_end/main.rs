@@ -8,6 +8,7 @@ mod clean_stop;
 mod crash_loop;
 mod deposed_leader;
 mod import_export;
+mod inspection;
 mod kept_log;
 mod libfiu;
 mod linearizable;

@@ -34,11 +34,17 @@ pub struct Collected {
     pub read_bytes: u64,
     /// Length of the new file, and all that was written: no table is.
     pub written_bytes: u64,
-    /// Bytes in use in the old files.
+    /// Length of the old files.
     pub freed_bytes: u64,
 }
 
 impl Collected {
+    /// What the disk holds less afterwards, once nobody reads the old files; negative where it holds more.
+    #[must_use]
+    pub fn reclaimed_bytes(&self) -> i64 {
+        self.freed_bytes as i64 - self.written_bytes as i64
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.files += other.files;
@@ -73,6 +79,7 @@ pub struct Collection {
 /// A file that is collected.
 pub(super) struct Victim {
     pub(super) file: u64,
+    /// Its length.
     pub(super) bytes: u64,
     pub(super) segments: Vec<u64>,
     pub(super) reader: ValueReader,
@@ -130,8 +137,9 @@ impl Collection {
         let (tables, pin) = (view.tables.clone(), view.pin.held_by(Holder::Collection));
         drop(view);
         let mut victims = Vec::new();
-        for (owner, file, bytes, segments) in found {
+        for (owner, file, segments) in found {
             let reader = shared.log.value_reader(owner)?;
+            let bytes = reader.file_bytes()?;
             victims.push(Victim { file, bytes, segments, reader });
         }
         let segments = victims.iter().flat_map(|victim| victim.segments.iter().copied()).collect();
@@ -261,9 +269,8 @@ impl Collection {
     }
 }
 
-/// The files, if all of them can be collected: segment, number, length and the segments in it.
-#[expect(clippy::type_complexity, reason = "on its way from the state to `Victim`, which opens files")]
-fn victims(state: &State, files: &BTreeSet<u64>) -> Result<Vec<(u64, u64, u64, Vec<u64>)>, StoreError> {
+/// The files, if all of them can be collected: segment, number and the segments in it.
+fn victims(state: &State, files: &BTreeSet<u64>) -> Result<Vec<(u64, u64, Vec<u64>)>, StoreError> {
     let victim = |file: &u64| {
         let owner = state.owner_of(*file).ok_or_else(|| {
             StoreError::Invalid(format!("file {file} is to be collected: there is no such file of values"))
@@ -274,9 +281,8 @@ fn victims(state: &State, files: &BTreeSet<u64>) -> Result<Vec<(u64, u64, u64, V
                 return Err(StoreError::Invalid(format!("file {file} cannot be collected: {other:?}")));
             }
         }
-        let bytes = owner.sealed.as_ref().map_or(0, |held| held.end);
         let segments = state.segments_in(*file).map(|segment| segment.segment).collect();
-        Ok((owner.segment, *file, bytes, segments))
+        Ok((owner.segment, *file, segments))
     };
     files.iter().map(victim).collect()
 }

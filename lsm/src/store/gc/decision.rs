@@ -8,11 +8,11 @@ use kv_vfs::{Space, planted};
 use super::Collecting;
 use crate::error::StoreError;
 use crate::gc::{
-    Bounds, Candidate, Decision, FileUse, Footprint, GcOptions, Obstacle, Priority, Verdict, decide, files,
-    hurried, priority,
+    Bounds, Candidate, Decision, FileUse, Footprint, GcOptions, Obstacle, Priority, Verdict, at_rest, decide,
+    files, hurried, priority,
 };
 use crate::options::Options;
-use crate::store::pins::HeldFile;
+use crate::store::pins::{HeldFile, Holder};
 use crate::store::{Shared, Store};
 
 /// For how long files have been complete, as far as somebody watches. Nothing of it is kept over a restart.
@@ -61,6 +61,11 @@ pub struct GcReport {
     pub decision: Decision,
     /// Files that are given up, but that somebody who is older still reads.
     pub held: Vec<HeldFile>,
+    /// Who reads now, and how many of each: they would keep any file that was given up now. Nobody where no store is
+    /// running.
+    pub pins: Vec<(Holder, usize)>,
+    /// Open snapshots of different moments. They keep no file: what they see stays live.
+    pub snapshots: u64,
     /// What the disk holds; zeros where no store is running.
     pub footprint: Footprint,
 }
@@ -83,7 +88,8 @@ impl GcReport {
             Priority::Emergency => Priority::Emergency,
         };
         let decision = decide(&candidates, options, &bounds, priority);
-        Self { candidates, decision, held: Vec::new(), footprint: Footprint::default() }
+        let footprint = Footprint::default();
+        Self { candidates, decision, held: Vec::new(), pins: Vec::new(), snapshots: 0, footprint }
     }
 
     /// Files that would be collected next, were it not for a compaction.
@@ -119,13 +125,18 @@ impl Shared {
         drop(watched);
         let bounds = bounds(&candidates, &core.options, space);
         let footprint = self.complete(Footprint::of(&candidates, &core.options.gc, &bounds), &candidates);
-        let options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
+        let mut options = hurried(&core.options.gc, footprint.haste(&core.options.gc));
+        if self.is_idle() {
+            options = at_rest(&options, &footprint);
+        }
         let report = GcReport::within(candidates, &options, bounds, at_least);
+        let pin = core.view().pin.clone();
         let held = match planted::is("files that are still read not told") {
             true => Vec::new(),
-            false => collecting.held.files(&core.view().pin),
+            false => collecting.held.files(&pin),
         };
-        Ok(GcReport { held, footprint, ..report })
+        let (pins, snapshots) = (pin.all_holders(), core.open_snapshots() as u64);
+        Ok(GcReport { held, pins, snapshots, footprint, ..report })
     }
 }
 

@@ -6,6 +6,7 @@
 //!       -> still so? -> one change-set -> memory -> the old files go when nobody reads them
 //! ```
 
+mod audit;
 mod claims;
 mod collection;
 mod decision;

@@ -30,7 +30,6 @@ impl Store {
     /// Those of [`Store::collect`]; what was collected before stays so.
     pub fn gc_run(&self) -> Result<Vec<GcRun>, StoreError> {
         self.shared.check()?;
-        purge::drop_segments(&self.shared)?;
         let (mut runs, mut cancelled) = (Vec::new(), 0);
         loop {
             // Before it looks: a compaction that ends meanwhile opens it.
@@ -41,6 +40,8 @@ impl Store {
             self.shared.collecting.claims.want(awaiting.clone());
             let Some(plan) = report.decision.plan else {
                 if awaiting.is_empty() || !self.is_compacting() {
+                    // Dead files went by plan, so that what they gave back is told; this is what only the manifest names.
+                    purge::drop_segments(&self.shared)?;
                     return Ok(runs);
                 }
                 self.executor.wait(&gate);

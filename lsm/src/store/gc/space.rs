@@ -115,13 +115,16 @@ impl Shared {
     pub(super) fn complete(&self, mut footprint: Footprint, candidates: &[Candidate]) -> Footprint {
         let open = candidates.iter().filter(|candidate| candidate.usage.standing == Standing::Active);
         let mut unsettled = unflushed_bytes(candidates);
+        let mut set_aside = self.log.set_aside_bytes();
         for Candidate { usage, .. } in open {
             let written = self.log.written(usage.owner).unwrap_or(0);
             footprint.disk_bytes += written;
+            set_aside = set_aside.saturating_sub(written);
             unsettled += written.saturating_sub(usage.live_bytes);
         }
         footprint.disk_bytes += self.collecting.held.bytes();
         let view = self.core.view();
+        footprint.other_bytes = set_aside + view.tables.iter().map(|table| table.meta.bytes).sum::<u64>();
         let deepest = view.tables.levels.iter().rposition(|tables| !tables.is_empty()).unwrap_or(0);
         let above = view.tables.levels.iter().take(deepest).flatten();
         unsettled += above.map(|table| value_bytes(&table.meta)).sum::<u64>();

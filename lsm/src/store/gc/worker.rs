@@ -55,7 +55,9 @@ impl Worker for Collector {
             // Nothing is lost but what was copied: no file is kept longer for the sake of a pause.
             self.running = None;
             self.shared.collecting.space.set_progresses(false);
-            return Step::Idle;
+            // Files grow old meanwhile, and it is told how old they are.
+            self.watch();
+            return Step::After(self.shared.core.options.gc.interval);
         }
         let result = match self.running.take() {
             Some(running) => self.advance(running),
@@ -77,19 +79,17 @@ impl Collector {
             purge::purge_to_keep(&shared, keep_bytes)?;
         }
         purge::drop_segments(&shared)?;
-        shared.bound_pool()?;
         if !gc.automatic {
+            shared.bound_pool(None)?;
             return Ok(Step::After(gc.interval));
         }
-        let files = shared.changes.with_state(files);
-        let complete =
-            files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
-        shared.collecting.watched.lock().look(complete, self.clock.monotonic());
+        self.watch();
         let space = &shared.collecting.space;
         // Before it looks: what changes meanwhile has it look again.
         space.set_waits(true);
         let report = shared.gc_report(Priority::Normal)?;
         space.measure(report.footprint);
+        shared.bound_pool(Some(&report.footprint))?;
         shared.collecting.claims.want(report.awaiting());
         let decision = report.decision;
         space.set_progresses(decision.plan.is_some() || shared.compactions.lock().is_busy());
@@ -105,6 +105,14 @@ impl Collector {
             Err(error) => return Ok(self.ended(&files, &error)),
         }
         Ok(Step::More)
+    }
+
+    /// Takes note of which files are complete.
+    fn watch(&self) {
+        let files = self.shared.changes.with_state(files);
+        let complete =
+            files.iter().filter(|found| found.standing == Standing::Complete).map(|found| found.file);
+        self.shared.collecting.watched.lock().look(complete, self.clock.monotonic());
     }
 
     fn advance(&mut self, mut running: Running) -> Result<Step, StoreError> {
