@@ -8,13 +8,18 @@ use kv_vlog::{Compression, OnFatal};
 use crate::compaction::{Limits, PickOptions};
 use crate::gc::GcOptions;
 
-/// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
+/// Settings of a [`Store`](crate::Store). None of them changes what is on disk already, and a directory may be opened
+/// with others each time, `base_bytes` and `level_multiplier` excepted.
 #[derive(Clone)]
 pub struct Options {
     /// Told once when a write or sync has failed for good, before anybody is told of the failure. A server
     /// ends its process here. Default: nothing; every later call fails with
     /// [`StoreError::Poisoned`](crate::StoreError::Poisoned).
     pub on_fatal: OnFatal,
+    /// Whether the directory may be opened with another `base_bytes` or `level_multiplier` than is recorded in it (and by a
+    /// program with another number of levels): these are recorded from then on, and compaction brings the tables
+    /// into that shape, which may rewrite most of them. Without it such an open is refused. Default false.
+    pub accept_level_options: bool,
     /// Values of this many bytes and more stay in the segments, only a pointer goes into tables. Default
     /// 1 KiB.
     pub separate_bytes_min: u64,
@@ -70,10 +75,11 @@ pub struct Options {
     /// Bytes that compaction has yet to rewrite from which on, and up to which, writes are slowed down ever
     /// more. Default 64 to 256 GiB.
     pub pending_bytes_slow: std::ops::Range<u64>,
-    /// Bytes, with values, that the highest level below level 0 holds before another one comes above it.
-    /// Default 256 MiB.
+    /// Bytes, with values, that the highest level below level 0 holds before another one comes above it. Recorded in the
+    /// directory; see `accept_level_options`. Default 256 MiB.
     pub base_bytes: u64,
-    /// How many times as much a level holds as the one above it. Default 10.
+    /// How many times as much a level holds as the one above it. Recorded in the directory; see
+    /// `accept_level_options`. Default 10.
     pub level_multiplier: u64,
     /// Length of tables that compaction writes. Default 64 MiB.
     pub table_bytes: u64,
@@ -100,6 +106,7 @@ impl Default for Options {
         const MIB: u64 = 1 << 20;
         Self {
             on_fatal: Arc::new(|_| {}),
+            accept_level_options: false,
             separate_bytes_min: 1 << 10,
             compression: Compression::default(),
             gc: GcOptions::default(),

@@ -250,6 +250,9 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         block_cache_bytes: engine.block_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
         compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
+        base_bytes: engine.base_bytes,
+        level_multiplier: engine.level_multiplier,
+        accept_level_options: engine.accept_level_options,
         ..Options::default()
     }
 }

@@ -13,6 +13,7 @@ use kv_vlog::{Codec, Entry, Expect, Op, OpValue, Payload, Position, seq_of};
 use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
+use super::identity;
 use super::pins::Pin;
 use super::snapshot::Era;
 use super::view::{Frozen, LEVELS, Table, Tables, View};
@@ -86,6 +87,7 @@ impl Core {
         options: Options,
         state: &State,
     ) -> Result<Self, StoreError> {
+        identity::known(&state.identity.options)?;
         let identity = TableIdentity {
             cluster_id: state.identity.cluster_id,
             incarnation: state.identity.incarnation,

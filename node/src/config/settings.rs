@@ -96,6 +96,14 @@ section! {
     open_tables_max: u64 = 512, Kind::count(1, 1 << 20);
     /// Compactions of tables that run at a time, each on a thread of its own.
     compactions_max: u64 = 2, Kind::count(1, 64);
+    /// Bytes, with values, that the highest level of tables below level 0 holds before another one comes above it.
+    /// Recorded in a new data directory; see `engine.accept_level_options`.
+    base_bytes: u64 = 256 * MIB, Kind::bytes(1, TIB);
+    /// How many times as much a level of tables holds as the one above it. Recorded likewise.
+    level_multiplier: u64 = 10, Kind::count(2, 1_000);
+    /// Start on a data directory that records another `engine.base_bytes` or `engine.level_multiplier`: these are recorded
+    /// from then on, and compaction rewrites tables to fit. Otherwise the node refuses to start on it.
+    accept_level_options: bool = false, Kind::Switch;
     /// Compress values and table blocks with zstd where that pays.
     compression: bool = true, Kind::Switch;
     /// Give back the room of values that nobody can read any more, by itself.
