@@ -94,6 +94,9 @@ pub struct Options {
     pub partition_bytes: usize,
     /// Bytes of table blocks, unpacked, that are kept in memory, partitions among them. 0: none. Default 32 MiB.
     pub block_cache_bytes: u64,
+    /// Bytes of values, of those in segments, that are kept in memory, unpacked, once they are read by `get`, `multi_get` or
+    /// an iterator that fills caches; none that is longer than a 64th of it, or than 1 MiB. 0: none. Default 0.
+    pub value_cache_bytes: u64,
     /// Files of tables that are open at once; others are opened when they are read. Default 512.
     pub open_tables_max: usize,
     /// Threads that read values ahead of iterators and for reads of many keys; started when first needed.
@@ -138,6 +141,7 @@ impl Default for Options {
             filter_false_positive: 0.01,
             partition_bytes: 16 << 10,
             block_cache_bytes: 32 * MIB,
+            value_cache_bytes: 0,
             open_tables_max: 512,
             read_threads: 4,
         }

@@ -248,6 +248,7 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         tail_cache_bytes: usize::try_from(engine.tail_cache_bytes).unwrap_or(usize::MAX),
         table_compression: engine.compression,
         block_cache_bytes: engine.block_cache_bytes,
+        value_cache_bytes: engine.value_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
         compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
         base_bytes: engine.base_bytes,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Db;
 use crate::error::StoreError;
-use crate::store::{Stats, Verification};
+use crate::store::{ScanRange, Stats, Verification};
 
 impl Db {
     /// Writes everything that is in memory into tables; durable on return.
@@ -30,6 +30,13 @@ impl Db {
     /// ```
     pub fn checkpoint(&self, dir: &Path) -> Result<(), StoreError> {
         self.store.checkpoint(dir)
+    }
+
+    /// Compacts what tables hold of a range down to one level, and writes what is in memory out before: what was deleted or
+    /// overwritten there is gone from the tables, unless a snapshot sees it. See
+    /// [`Store::compact_range`](crate::Store::compact_range).
+    pub fn compact_range(&self, range: &ScanRange) -> Result<(), StoreError> {
+        self.store.compact_range(range)
     }
 
     /// Reads and checks everything that is on disk.

@@ -251,6 +251,14 @@ impl Core {
             .max(share(self.progress.lock().log_bytes, self.options.log_flush_bytes_max))
     }
 
+    /// Bytes of log that are in no table yet.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        // A freeze holds the first while it changes the second: nothing is counted twice.
+        let progress = self.progress.lock();
+        let frozen = self.view().frozen.iter().map(|frozen| frozen.log_bytes).sum::<u64>();
+        progress.log_bytes + frozen
+    }
+
     /// When the active memtable began, if anything was applied to it.
     pub(crate) fn unflushed_since(&self) -> Option<Option<Duration>> {
         let progress = self.progress.lock();
@@ -265,12 +273,12 @@ impl Core {
         if progress.log_bytes == 0 {
             return;
         }
-        progress.log_bytes = 0;
+        let log_bytes = std::mem::take(&mut progress.log_bytes);
         let since = std::mem::replace(&mut progress.since, now);
         let membership = progress.membership.clone();
         self.install(|view| {
             let memtable = std::mem::take(&mut view.active);
-            view.frozen.push(Arc::new(Frozen { memtable, last, membership, since }));
+            view.frozen.push(Arc::new(Frozen { memtable, last, membership, since, log_bytes }));
         });
     }
 

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::{Compactions, Compactor};
 use super::core::Core;
+use super::counters::Counters;
 use super::flush::{self, Flusher};
 use super::gc::Collector;
 use super::identity;
@@ -26,6 +27,8 @@ use super::readers::Readers;
 use super::recycle;
 use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
+use super::values::Values;
+use super::written::Written;
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -59,6 +62,8 @@ pub(super) fn open(
     new: Option<NewStore>,
 ) -> Result<Arc<Store>, StoreError> {
     options.validate().map_err(StoreError::Invalid)?;
+    let written = Arc::new(Written::default());
+    let environment = &Environment { vfs: written.counted(&environment.vfs, dir), ..environment.clone() };
     let options = Options { on_fatal: once(options.on_fatal.clone()), ..options };
     let mut manifest = open_manifest(environment, dir, &options, new)?;
     let accepted = identity::compare(&manifest.state().identity.options, &options)?;
@@ -118,6 +123,8 @@ pub(super) fn open(
         compactions: Mutex::new(Compactions::default()),
         compactors: OnceLock::new(),
         stalls: Stalls::default(),
+        counters: Counters::default(),
+        written,
         flushes_refused: Refusals::default(),
         compactions_refused: Refusals::default(),
         idle_at: 0.into(),
@@ -134,9 +141,10 @@ pub(super) fn open(
     let collector =
         executor.spawn("collector", Box::new(Collector::new(shared.clone(), environment.clock.clone())));
     shared.collecting.space.attach(collector.clone());
-    let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
+    let values = Values::new(shared.log.clone(), shared.core.options.value_cache_bytes);
+    let readers = Readers::new(values.clone(), executor.clone(), shared.core.options.read_threads);
     let uncommitted = Mutex::new(pending);
-    Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, readers, torn, uncommitted }))
+    Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, values, readers, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.

@@ -92,6 +92,9 @@ section! {
     tail_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Memory for unpacked blocks of tables: keys, pointers and short values that are read often.
     block_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
+    /// Memory for unpacked values of segments that are read by key again and again; none that is longer than a 64th of it,
+    /// or than 1 MiB. 0: none, the page cache of the system has them.
+    value_cache_bytes: u64 = 0, Kind::bytes(0, TIB);
     /// Files of tables that are open at a time.
     open_tables_max: u64 = 512, Kind::count(1, 1 << 20);
     /// Compactions of tables that run at a time, each on a thread of its own.

@@ -71,6 +71,11 @@ impl Compactions {
         !self.running.is_empty()
     }
 
+    /// How many compactions have begun and not ended.
+    pub(crate) fn running(&self) -> u64 {
+        self.running.len() as u64
+    }
+
     /// What is taken.
     pub(super) fn claims(&self) -> Vec<Claim> {
         self.running.iter().map(|running| running.task.choice.claim.clone()).collect()
