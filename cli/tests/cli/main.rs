@@ -10,3 +10,4 @@ mod node;
 mod offline;
 mod run;
 mod tree;
+mod upkeep;

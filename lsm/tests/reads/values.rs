@@ -57,7 +57,7 @@ fn what_was_read_is_not_read_again() {
     let read = db.stats().unwrap().reads.values;
     assert_eq!(db.get(KEY).unwrap(), first);
     assert_eq!(db.snapshot().get(KEY, None).unwrap(), first);
-    assert_eq!(db.multi_get(&[KEY]).unwrap(), [first.clone()]);
+    assert_eq!(db.multi_get(&[KEY]).unwrap(), std::slice::from_ref(&first));
     assert_eq!(db.get_range(KEY, 2990, 100).unwrap().unwrap().value, vec![3; 10]);
     assert_eq!(db.stats().unwrap().reads.values, read, "none of these went to the segment");
     let found = stats(&db);

@@ -123,7 +123,8 @@ impl Vfs for RealVfs {
     }
 
     fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
-        let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).map_err(|e| in_context("stat", path, e));
+        let device =
+            |path: &Path| fs::metadata(path).map(|m| m.dev()).map_err(|e| in_context("stat", path, e));
         Ok(device(a)? == device(b)?)
     }
 
