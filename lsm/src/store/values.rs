@@ -98,6 +98,8 @@ impl Values {
             let start = r.start.min(value_bytes);
             start..r.end.clamp(start, value_bytes)
         });
+        // A part that is all of it may stay in memory like it.
+        let range = range.filter(|r| *r != (0..value_bytes));
         let value = match slot {
             Slot::Tombstone => Bytes::new(),
             Slot::Inline(bytes) => part(bytes, range),
@@ -257,6 +259,18 @@ mod tests {
             assert!(cache.stats().bytes <= 64 << 10);
         }
         assert!(cache.stats().values > 40, "{:?}", cache.stats());
+    }
+
+    #[test]
+    fn caches_of_any_size_find_what_was_put() {
+        for megabytes in [1, 2, 3, 4, 8, 16, 100, 1024] {
+            let cache = ValueCache::new(megabytes << 20);
+            for n in 0..50 {
+                let at = at(n / 7, n as u32 * 4096, 3000);
+                cache.put(&at, n, &Bytes::from(vec![0; 3000]));
+                assert!(cache.get(&at, n, CacheUse::Fill).is_some(), "{megabytes} MiB, {n}: {:?}", cache.stats());
+            }
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ fn a_part_does_not_bring_the_whole_in() {
     let (_disk, db) = filled(cached());
     db.get_range(KEY, 0, 10).unwrap().unwrap();
     assert_eq!((stats(&db).values, stats(&db).misses), (0, 1));
+    assert_eq!(db.get_range(KEY, 0, u64::MAX).unwrap().unwrap().value.len(), 3000);
+    assert_eq!((stats(&db).values, stats(&db).misses), (1, 2), "that was all of it");
     db.close().unwrap();
 }
 
