@@ -268,7 +268,11 @@ mod tests {
             for n in 0..50 {
                 let at = at(n / 7, n as u32 * 4096, 3000);
                 cache.put(&at, n, &Bytes::from(vec![0; 3000]));
-                assert!(cache.get(&at, n, CacheUse::Fill).is_some(), "{megabytes} MiB, {n}: {:?}", cache.stats());
+                assert!(
+                    cache.get(&at, n, CacheUse::Fill).is_some(),
+                    "{megabytes} MiB, {n}: {:?}",
+                    cache.stats()
+                );
             }
         }
     }

@@ -26,7 +26,9 @@ fn stats(node: &Node) -> Value {
 }
 
 fn number(of: &Value, path: &str) -> u64 {
-    of.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} of {of}"))
+    let found = of.pointer(path).and_then(Value::as_u64);
+    assert!(found.is_some(), "{path} of {of}");
+    found.unwrap()
 }
 
 fn metrics(node: &Node) -> String {
