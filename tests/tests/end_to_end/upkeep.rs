@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kv_tests::files::{device, disk_bytes};
 use kv_tests::{Launch, Node};
 use serde_json::Value;
 
@@ -37,14 +38,6 @@ fn metrics(node: &Node) -> String {
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     reply
-}
-
-/// Bytes that the files of a directory take, as `du` counts them.
-fn disk_bytes(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    #[expect(clippy::disallowed_methods, reason = "counted by somebody else than the node")]
-    let entries = std::fs::read_dir(dir).unwrap();
-    entries.map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,9 +133,4 @@ async fn a_checkpoint_is_the_store_of_a_moment() {
         assert!(found.bytes == value(number, 1), "key{number:03}");
     }
     assert_eq!(node.terminate().code, Some(0));
-}
-
-fn device(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    path.metadata().unwrap().dev()
 }
