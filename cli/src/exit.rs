@@ -58,6 +58,11 @@ impl Failure {
         Self::new(Exit::Error, message)
     }
 
+    /// Puts more behind the message.
+    pub fn and(self, more: &str) -> Self {
+        Self { message: format!("{}{more}", self.message), ..self }
+    }
+
     /// Puts what it happened to before the message.
     pub fn of(self, what: impl std::fmt::Display) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

@@ -32,13 +32,20 @@ impl Range {
         Self { from: self.from.max(from.unwrap_or_default()), to }
     }
 
-    /// The scan of the range; `None`: no key can be in it.
-    pub fn scan(self) -> Option<Scan> {
+    /// Its first key and its end; `None`: no key can be in it.
+    pub fn bounds(self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
         match self.to {
             Some(to) if to <= self.from => None,
-            Some(to) => Some(Scan::range(self.from..to)),
-            None => Some(Scan::range(self.from..)),
+            to => Some((self.from, to)),
         }
+    }
+
+    /// The scan of the range; `None`: no key can be in it.
+    pub fn scan(self) -> Option<Scan> {
+        self.bounds().map(|(from, to)| match to {
+            Some(to) => Scan::range(from..to),
+            None => Scan::range(from..),
+        })
     }
 }
 

@@ -75,8 +75,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let user_bytes = keys * (16 + value_bytes);
     println!("{:.0} writes/s, longest {longest:.1?}, {}", keys as f64 / filled.as_secs_f64(), resident());
     println!("writes over 1, 10, 50, 200 ms: {over:?}");
-    println!("{:?}", db.store().compaction_stats());
-    println!("{:?}", db.store().stall_stats());
+    println!("{:?}", db.stats()?.compactions);
+    println!("{:?}", db.stats()?.stalls);
     println!("tables by level: {:?}", (0..7).map(at).collect::<Vec<_>>());
     if let Some(written) = of_process("io", "wchar:") {
         let log = user_bytes + keys * 60;

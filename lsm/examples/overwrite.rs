@@ -166,14 +166,14 @@ fn main() -> Result<(), Failure> {
         } else {
             db.store().gc_resume()
         }
-        let before = db.store().collected().read_bytes;
+        let before = db.stats()?.collected.read_bytes;
         let (writes, reads) = work.mix(&db, keys / 3)?;
-        let collected = (db.store().collected().read_bytes - before) >> 20;
+        let collected = (db.stats()?.collected.read_bytes - before) >> 20;
         println!("GC {}: {collected} MiB copied", if is_paused { "paused" } else { "running" });
         println!("  put: {}\n  get: {}", shown(&writes), shown(&reads));
     }
-    println!("{:?}\n{:?}", db.store().collected(), db.store().compaction_stats());
-    println!("{:?}", db.store().stall_stats());
+    println!("{:?}\n{:?}", db.stats()?.collected, db.stats()?.compactions);
+    println!("{:?}", db.stats()?.stalls);
     db.close()?;
     Ok(())
 }

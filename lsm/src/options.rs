@@ -11,19 +11,43 @@ use crate::gc::GcOptions;
 /// Bounds what is remembered of the time that the log carries: 8 bytes in the manifest and 16 in memory for each second.
 const KEEP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Settings of a [`Store`](crate::Store). None of them changes what is on disk already.
+/// Longest time that makes sense: a century and more.
+const TIME_MAX: Duration = Duration::from_secs(1 << 32);
+/// Longest block of a table that is asked for; one entry may be longer.
+const BLOCK_BYTES_MAX: usize = 16 << 20;
+
+/// Settings of a [`Store`](crate::Store). None of them changes what is on disk already, and a directory may be opened
+/// with others each time, `base_bytes` and `level_multiplier` excepted.
+///
+/// First what changes behaviour (who is told of a failure, what is refused, kept, lost in a crash), then, from
+/// `memtable_bytes_max` on, what only changes speed, memory and room. [`Options::validate`] says what cannot work; opening
+/// asks it.
+///
+/// ```
+/// use kv_lsm::Options;
+///
+/// let options = Options { block_cache_bytes: 256 << 20, value_cache_bytes: 64 << 20, ..Options::default() };
+/// options.validate()?;
+/// let wrong = Options { l0_tables_stop: 3, ..options };
+/// assert!(wrong.validate().unwrap_err().contains("l0_tables_stop"));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone)]
 pub struct Options {
     /// Told once when a write or sync has failed for good, before anybody is told of the failure. A server
     /// ends its process here. Default: nothing; every later call fails with
     /// [`StoreError::Poisoned`](crate::StoreError::Poisoned).
     pub on_fatal: OnFatal,
+    /// Whether the directory may be opened with another `base_bytes` or `level_multiplier` than is recorded in it (and by a
+    /// program with another number of levels): these are recorded from then on, and compaction brings the tables
+    /// into that shape, which may rewrite most of them. Without it such an open is refused. Default false.
+    pub accept_level_options: bool,
     /// Values of this many bytes and more stay in the segments, only a pointer goes into tables. Default
     /// 1 KiB.
     pub separate_bytes_min: u64,
-    /// Whether and when values are compressed.
+    /// Whether and when values are compressed. Default: zstd level 1 from 512 bytes on, where it pays.
     pub compression: Compression,
-    /// When values that nobody can read any more are given up.
+    /// When values that nobody can read any more are given up. Default: by itself, once a quarter of a file is garbage.
     pub gc: GcOptions,
     /// The state as of each of so many last revisions can be read: entries of the log, of which each write is one. What
     /// they need is kept by flushes and compactions, and its values by value GC. Default 0: only the newest state can.
@@ -34,6 +58,11 @@ pub struct Options {
     /// Bytes of log that are kept, where the store is to purge by itself what is in tables; `None`: whoever
     /// drives the store purges. Default `None`; 0 for a [`Db`](crate::Db), whose log nobody reads.
     pub log_kept_bytes: Option<u64>,
+    /// Time after which writes that are acknowledged before they are durable ([`Durability::Batched`](crate::Durability)) are
+    /// given to the disk at the latest, unless it is busy with earlier ones. What a crash may lose. Default 5 ms.
+    pub batch_delay: Duration,
+    /// What was deleted is gone from the tables by then, unless a snapshot sees it. Default: no bound.
+    pub erase_within: Option<Duration>,
     /// A memtable is flushed at this many bytes. Bounds memory. Default 64 MiB.
     pub memtable_bytes_max: u64,
     /// ... or at this many entries. Bounds the time of recovery. Default 1,000,000.
@@ -57,17 +86,12 @@ pub struct Options {
     pub tail_cache_bytes: usize,
     /// Bytes appended and not yet durable before an embedded writer waits. Default 16 MiB.
     pub waiting_bytes_max: u64,
-    /// Time after which writes that are acknowledged before they are durable are given to the disk at the latest,
-    /// unless it is busy with earlier ones. Default 5 ms.
-    pub batch_delay: Duration,
     /// With nothing written for this long, the memtable is flushed and compaction brings what is shadowed
     /// below `garbage_percent`. Default 10 s.
     pub idle_after: Duration,
     /// Percent of what is stored that may be shadowed, and so unknown to be garbage, in an idle store; and
     /// percent of the entries of a table for which it is rewritten once no snapshot needs them. Default 10.
     pub garbage_percent: u64,
-    /// What was deleted is gone from the tables by then, unless a snapshot sees it. Default: no bound.
-    pub erase_within: Option<Duration>,
     /// Compactions, and parts of a large one, that run at once; each on a thread. Default 2.
     pub compactions_max: usize,
     /// Tables of level 0 that start a compaction. Default 4.
@@ -79,10 +103,11 @@ pub struct Options {
     /// Bytes that compaction has yet to rewrite from which on, and up to which, writes are slowed down ever
     /// more. Default 64 to 256 GiB.
     pub pending_bytes_slow: std::ops::Range<u64>,
-    /// Bytes, with values, that the highest level below level 0 holds before another one comes above it.
-    /// Default 256 MiB.
+    /// Bytes, with values, that the highest level below level 0 holds before another one comes above it. Recorded in the
+    /// directory; see `accept_level_options`. Default 256 MiB.
     pub base_bytes: u64,
-    /// How many times as much a level holds as the one above it. Default 10.
+    /// How many times as much a level holds as the one above it. Recorded in the directory; see
+    /// `accept_level_options`. Default 10.
     pub level_multiplier: u64,
     /// Length of tables that compaction writes. Default 64 MiB.
     pub table_bytes: u64,
@@ -97,6 +122,9 @@ pub struct Options {
     pub partition_bytes: usize,
     /// Bytes of table blocks, unpacked, that are kept in memory, partitions among them. 0: none. Default 32 MiB.
     pub block_cache_bytes: u64,
+    /// Bytes of values, of those in segments, that are kept in memory, unpacked, once they are read by `get`, `multi_get` or
+    /// an iterator that fills caches; none that is longer than a 64th of it, or than 1 MiB. 0: none. Default 0.
+    pub value_cache_bytes: u64,
     /// Files of tables that are open at once; others are opened when they are read. Default 512.
     pub open_tables_max: usize,
     /// Threads that read values ahead of iterators and for reads of many keys; started when first needed.
@@ -109,12 +137,15 @@ impl Default for Options {
         const MIB: u64 = 1 << 20;
         Self {
             on_fatal: Arc::new(|_| {}),
+            accept_level_options: false,
             separate_bytes_min: 1 << 10,
             compression: Compression::default(),
             gc: GcOptions::default(),
             keep_versions: 0,
             keep_age: None,
             log_kept_bytes: None,
+            batch_delay: Duration::from_millis(5),
+            erase_within: None,
             memtable_bytes_max: 64 * MIB,
             memtable_entries_max: 1_000_000,
             log_flush_bytes_max: 128 * MIB,
@@ -125,10 +156,8 @@ impl Default for Options {
             manifest_rewrite_bytes_min: MIB,
             tail_cache_bytes: 16 << 20,
             waiting_bytes_max: 16 * MIB,
-            batch_delay: Duration::from_millis(5),
             idle_after: Duration::from_secs(10),
             garbage_percent: 10,
-            erase_within: None,
             compactions_max: 2,
             l0_tables_max: 4,
             l0_tables_slow: 12,
@@ -142,6 +171,7 @@ impl Default for Options {
             filter_false_positive: 0.01,
             partition_bytes: 16 << 10,
             block_cache_bytes: 32 * MIB,
+            value_cache_bytes: 0,
             open_tables_max: 512,
             read_threads: 4,
         }
@@ -160,7 +190,7 @@ impl Options {
             ("compactions_max", self.compactions_max as u64),
             ("l0_tables_max", self.l0_tables_max as u64),
             ("base_bytes", self.base_bytes),
-            ("idle_after", self.idle_after.as_nanos() as u64),
+            ("group_bytes_max", u64::from(self.group_bytes_max)),
             ("table_bytes", self.table_bytes),
             ("block_bytes", self.block_bytes as u64),
             ("partition_bytes", self.partition_bytes as u64),
@@ -169,6 +199,8 @@ impl Options {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be larger than 0"));
         }
+        self.bounded()?;
+        self.timed()?;
         if self.l0_tables_stop <= self.l0_tables_max || self.l0_tables_slow > self.l0_tables_stop {
             return Err("l0_tables_stop must be above l0_tables_max, and l0_tables_slow not above it".into());
         }
@@ -192,6 +224,48 @@ impl Options {
             return Err("filter_false_positive must lie between 0.000001 and 0.5".into());
         }
         self.gc.validate()
+    }
+
+    /// What could be too large.
+    fn bounded(&self) -> Result<(), String> {
+        let bounds = [
+            ("memtables_waiting_max", self.memtables_waiting_max, 64),
+            ("read_threads", self.read_threads, 256),
+            ("block_bytes", self.block_bytes, BLOCK_BYTES_MAX),
+            ("partition_bytes", self.partition_bytes, BLOCK_BYTES_MAX),
+        ];
+        if let Some((name, _, max)) = bounds.iter().find(|(_, value, max)| value > max) {
+            return Err(format!("{name} must be {max} at most"));
+        }
+        if self.pending_bytes_slow.start > self.pending_bytes_slow.end {
+            return Err("pending_bytes_slow must not end before it begins".into());
+        }
+        let levels = zstd::compression_level_range();
+        match self.compression.level {
+            Some(level) if !levels.contains(&level) => {
+                let (least, most) = (levels.start(), levels.end());
+                Err(format!("compression.level must lie between {least} and {most}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Times are added to what clocks say, which must not overflow.
+    fn timed(&self) -> Result<(), String> {
+        if self.idle_after.is_zero() {
+            return Err("idle_after must be larger than 0".into());
+        }
+        let times = [
+            ("idle_after", self.idle_after),
+            ("batch_delay", self.batch_delay),
+            ("erase_within", self.erase_within.unwrap_or_default()),
+            ("gc.age_min", self.gc.age_min),
+            ("gc.interval", self.gc.interval),
+        ];
+        match times.iter().find(|(_, time)| *time > TIME_MAX) {
+            Some((name, _)) => Err(format!("{name} must be {} s at most", TIME_MAX.as_secs())),
+            None => Ok(()),
+        }
     }
 
     /// When to compact.
@@ -233,5 +307,74 @@ impl std::fmt::Debug for Options {
             .field("log_flush_bytes_max", &self.log_flush_bytes_max)
             .field("segment_bytes", &self.segment_bytes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::{Range, RangeInclusive};
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Options::default().validate(), Ok(()));
+        assert_eq!(
+            Options { read_threads: 0, batch_delay: Duration::ZERO, ..Options::default() }.validate(),
+            Ok(())
+        );
+    }
+
+    /// Broken by: a setting that cannot work and that opening accepts.
+    #[test]
+    fn what_cannot_work_is_refused_by_its_name() {
+        type Change = fn(&mut Options);
+        let wrong: [(&str, Change); 39] = [
+            ("memtable_bytes_max", |o| o.memtable_bytes_max = 0),
+            ("memtable_entries_max", |o| o.memtable_entries_max = 0),
+            ("log_flush_bytes_max", |o| o.log_flush_bytes_max = 0),
+            ("memtables_waiting_max", |o| o.memtables_waiting_max = 0),
+            ("memtables_waiting_max", |o| o.memtables_waiting_max = 65),
+            ("group_bytes_max", |o| o.group_bytes_max = 0),
+            ("waiting_bytes_max", |o| o.waiting_bytes_max = 0),
+            ("batch_delay", |o| o.batch_delay = Duration::MAX),
+            ("compactions_max", |o| o.compactions_max = 0),
+            ("compactions_max", |o| o.compactions_max = 65),
+            ("l0_tables_max", |o| o.l0_tables_max = 0),
+            ("l0_tables_stop", |o| o.l0_tables_stop = 4),
+            ("l0_tables_slow", |o| o.l0_tables_slow = 25),
+            ("pending_bytes_slow", |o| o.pending_bytes_slow = Range { start: 5, end: 4 }),
+            ("base_bytes", |o| o.base_bytes = 0),
+            ("level_multiplier", |o| o.level_multiplier = 1),
+            ("garbage_percent", |o| o.garbage_percent = 101),
+            ("idle_after", |o| o.idle_after = Duration::ZERO),
+            ("idle_after", |o| o.idle_after = Duration::MAX),
+            ("erase_within", |o| o.erase_within = Some(Duration::ZERO)),
+            ("erase_within", |o| o.erase_within = Some(Duration::MAX)),
+            ("table_bytes", |o| o.table_bytes = 0),
+            ("block_bytes", |o| o.block_bytes = 0),
+            ("block_bytes", |o| o.block_bytes = 17 << 20),
+            ("partition_bytes", |o| o.partition_bytes = 0),
+            ("partition_bytes", |o| o.partition_bytes = 17 << 20),
+            ("open_tables_max", |o| o.open_tables_max = 0),
+            ("read_threads", |o| o.read_threads = 257),
+            ("filter_false_positive", |o| o.filter_false_positive = f64::NAN),
+            ("filter_false_positive", |o| o.filter_false_positive = 0.0),
+            ("segment_bytes", |o| o.segment_bytes = RangeInclusive::new(8 << 20, 4 << 20)),
+            ("segment_bytes", |o| o.segment_bytes = 1..=8 << 20),
+            ("compression.level", |o| o.compression.level = Some(23)),
+            ("gc.garbage_ratio_min", |o| o.gc.garbage_ratio_min = f64::NAN),
+            ("gc.space_amplification_goal", |o| o.gc.space_amplification_goal = 0.9),
+            ("gc.space_amplification_max", |o| o.gc.space_amplification_max = 1.0),
+            ("gc.interval", |o| o.gc.interval = Duration::ZERO),
+            ("gc.interval", |o| o.gc.interval = Duration::MAX),
+            ("gc.age_min", |o| o.gc.age_min = Duration::MAX),
+        ];
+        for (name, change) in wrong {
+            let mut options = Options::default();
+            change(&mut options);
+            let why = options.validate().unwrap_err();
+            assert!(why.contains(name), "{name}: {why}");
+        }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// Who a data directory belongs to; the first thing a manifest says, and never changed afterwards.
+/// Who a data directory belongs to; the first thing a manifest says. Only the options ever change, with the whole
+/// manifest written afresh ([`crate::Manifest::set_options`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster. Stands in every manifest header too, so that a file from elsewhere is noticed.

@@ -1,5 +1,6 @@
 //! The manifest in use: open, append, rewrite.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,6 +275,17 @@ impl Manifest {
     pub fn rewrite(&mut self) -> Result<(), ManifestError> {
         self.usable()?;
         self.rewrite_state().map_err(|e| self.poison(e))
+    }
+
+    /// Has the directory depend on other options from now on ([`Identity::options`]); durable on return. The identity
+    /// stands in the first change-set of a file only, so it is a rewrite.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::append`].
+    pub fn set_options(&mut self, options: BTreeMap<String, String>) -> Result<(), ManifestError> {
+        self.usable()?;
+        let before = std::mem::replace(&mut self.state.identity.options, options);
+        self.rewrite().inspect_err(|_| self.state.identity.options = before)
     }
 
     fn next_change_set(&self, cause: &str, mut edits: Vec<Edit>) -> ChangeSet {

@@ -21,6 +21,7 @@ use crate::config::{Address, Cluster, Settings};
 use crate::datadir::{self, DataDir};
 use crate::exit::{Code, Failure};
 use crate::http::{self, Health};
+use crate::metrics::Metrics;
 use crate::raft::{NodeConfig, RaftNode, peer};
 use crate::service::{self, DiskGuard, Serving, Shared};
 use crate::shutdown::Shutdown;
@@ -248,8 +249,12 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         tail_cache_bytes: usize::try_from(engine.tail_cache_bytes).unwrap_or(usize::MAX),
         table_compression: engine.compression,
         block_cache_bytes: engine.block_cache_bytes,
+        value_cache_bytes: engine.value_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
         compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
+        base_bytes: engine.base_bytes,
+        level_multiplier: engine.level_multiplier,
+        accept_level_options: engine.accept_level_options,
         ..Options::default()
     }
 }
@@ -294,16 +299,21 @@ impl Health for NodeHealth {
 
     fn metrics(&self, out: &mut String) {
         let status = self.0.raft.own_status();
-        let gauges = [
-            ("kvnode_raft_term", "Current term.", status.term),
-            ("kvnode_raft_first_log_index", "First entry that the log still holds.", status.first_log),
-            ("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log),
-            ("kvnode_applied_index", "Last entry applied.", self.0.store.applied().map_or(0, |at| at.index)),
-            ("kvnode_log_waiting_bytes", "Appended and not yet durable.", self.0.store.log().waiting_bytes()),
-            ("kvnode_tables", "Tables of the LSM.", self.0.store.tables().len() as u64),
-        ];
-        for (name, help, value) in gauges {
-            out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
+        let mut metrics = Metrics::new(out);
+        metrics.gauge("kvnode_raft_term", "Current term.", status.term);
+        metrics.gauge(
+            "kvnode_raft_first_log_index",
+            "First entry that the log still holds.",
+            status.first_log,
+        );
+        metrics.gauge("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log);
+        let applied = self.0.store.applied().map_or(0, |at| at.index);
+        metrics.gauge("kvnode_applied_index", "Last entry applied.", applied);
+        let waiting = self.0.store.log().waiting_bytes();
+        metrics.gauge("kvnode_log_waiting_bytes", "Appended and not yet durable.", waiting);
+        metrics.gauge("kvnode_tables", "Tables of the LSM.", self.0.store.tables().len() as u64);
+        if let Some(stats) = self.0.stats() {
+            metrics.store(&stats);
         }
     }
 }

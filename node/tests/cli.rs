@@ -56,13 +56,13 @@ struct Node {
 
 impl Node {
     fn start(dir: &TempDir, args: &[&str]) -> Self {
-        let mut child = kvnode(dir)
-            .args(["--listen=127.0.0.1:0", "--http=127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = kvnode(dir);
+        command.args(["--listen=127.0.0.1:0", "--http=127.0.0.1:0"]).args(args);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         Self { child, ready }
@@ -291,4 +291,29 @@ fn a_filter_that_makes_no_sense_is_a_configuration_error() {
     let output = kvnode(&temporary()).env("RUST_LOG", "kvnode=loud").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).starts_with("kvnode: environment RUST_LOG: "), "{}", stderr(&output));
+}
+
+#[test]
+fn a_directory_with_levels_of_another_shape_is_refused_until_that_is_accepted() {
+    let dir = temporary();
+    let start = |multiplier: &str, accept: &str| {
+        let mut command = kvnode(&dir);
+        command.args(["--listen=127.0.0.1:0", "--http=127.0.0.1:0"]);
+        command.env("KVNODE_ENGINE_LEVEL_MULTIPLIER", multiplier);
+        command.env("KVNODE_ENGINE_ACCEPT_LEVEL_OPTIONS", accept);
+        Node::spawn(command)
+    };
+    let stop = |mut node: Node| {
+        node.signal(Signal::TERM);
+        assert_eq!(node.exit_code(), Some(0));
+    };
+    stop(start("10", "false"));
+    let mut refused = start("4", "false");
+    assert_eq!((refused.exit_code(), refused.ready.as_str()), (Some(1), ""));
+    let mut said = String::new();
+    refused.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let why = "made with level_multiplier = 10, and is opened with 4: open it with 10, or with accept_level_options";
+    assert!(said.contains(why), "{said}");
+    stop(start("4", "true"));
+    stop(start("4", "false"));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -44,6 +44,19 @@ pub fn names(dir: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Bytes that the files in a directory take on the disk, as `du` counts them.
+#[must_use]
+pub fn disk_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512).sum()
+}
+
+/// Number of the device that holds a path.
+#[must_use]
+pub fn device(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().dev()
 }
 
 /// Everything below a directory by its relative path; `None`: something that is no regular file. Directories

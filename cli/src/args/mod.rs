@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod files;
 mod keys;
+mod node;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -17,6 +18,7 @@ pub use bench::{Bench, Workload};
 pub use cluster::Cluster;
 pub use files::{Gc, HistoryFilter, Manifest, Repair, Shown, Sst, Vlog};
 pub use keys::{Delete, Export, Get, Import, Put, Scan};
+pub use node::{Checkpoint, Compact};
 
 use crate::bytes_text::{self, BadEscape};
 use crate::output::Format;
@@ -59,7 +61,8 @@ pub struct Global {
     pub output: Format,
 
     /// How long one request may take, retries and a change of leader included.
-    /// [default: 10; import and export: 60, so that they wait for a node that restarts; vlog verify and vlog gc run: a week]
+    /// [default: 10; import and export: 60, so that they wait for a node that restarts; flush, compact, checkpoint, verify,
+    /// vlog verify and vlog gc run: a week]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
@@ -88,6 +91,18 @@ pub enum Command {
     /// The cluster and its nodes.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// What a node's store holds, writes, reads and takes on the disk.
+    Stats,
+    /// Have a node write what is in memory out into tables.
+    Flush,
+    /// Have a node compact its tables, all or those of a range of keys.
+    Compact(Compact),
+    /// Have a node make a copy of its store in a new directory on its machine.
+    Checkpoint(Checkpoint),
+    /// Have a node read and check all its tables and segments. Exit 6 on damage.
+    ///
+    /// Of a node that is stopped `check` finds out more: whether each pointer leads to its value.
+    Verify,
     /// The manifest: what a data directory holds.
     #[command(subcommand)]
     Manifest(Manifest),

@@ -13,6 +13,8 @@ mod put;
 mod repair;
 mod scan;
 mod sst;
+mod stats;
+mod upkeep;
 mod vlog;
 mod vlog_gc;
 mod vlog_inspect;
@@ -63,6 +65,11 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Export(args) => export::run(args, context).await,
         Command::Bench(args) => bench::run(args, context).await,
         Command::Cluster(args) => cluster::run(&args, context).await,
+        Command::Stats => stats::run(context).await,
+        Command::Flush => upkeep::flush(context).await,
+        Command::Compact(args) => upkeep::compact(args, context).await,
+        Command::Checkpoint(args) => upkeep::checkpoint(&args, context).await,
+        Command::Verify => upkeep::verify(context).await,
         Command::Manifest(args) => manifest::run(&args, context),
         Command::Vlog(args) => vlog::run(&args, context).await,
         Command::Sst(args) => sst::run(&args, context),

@@ -11,3 +11,4 @@ mod node;
 mod offline;
 mod run;
 mod tree;
+mod upkeep;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_api::admin::{
-    Admin, ClusterStatus, GcFile, GcHeld, GcPin, GcPlan, GcRun, GcStatus, GcTotals, NodeStatus, Role,
-    SegmentStatus, VerifyReport,
+    Admin, CheckpointReport, ClusterStatus, CompactReport, GcFile, GcHeld, GcPin, GcPlan, GcRun, GcStatus,
+    GcTotals, NodeStatus, Role, SegmentStatus, TableSum, TablesReport, VerifyReport,
 };
 use kv_api::kv::*;
+use kv_api::stats::{Disk, Level, Stalls, Stats, Waits};
 use kv_api::transport::{ListenOptions, ServeOptions, Service, Welcome, listen, serve};
 use kv_api::{KvError, Limits};
 use tarpc::context::Context;
@@ -34,6 +35,10 @@ pub struct State {
     /// Whether value GC is paused.
     pub gc_paused: bool,
     pub damages: Vec<String>,
+    /// The same of tables.
+    pub table_damages: Vec<String>,
+    /// Ranges that were to be compacted.
+    pub compacted: Vec<(Bytes, Option<Bytes>)>,
     /// So many writes are done and then answered with "unknown".
     pub unknown_writes: u32,
     /// So many pages of scans are answered with "expired", if they are not the first.
@@ -294,6 +299,36 @@ impl Admin for Services {
     async fn gc_pause(self, _: Context, paused: bool) -> Result<(), KvError> {
         self.0.lock().unwrap().gc_paused = paused;
         Ok(())
+    }
+
+    async fn stats(self, _: Context) -> Result<Stats, KvError> {
+        let waits = vec![Waits { below_micros: 1024, count: 3 }];
+        Ok(Stats {
+            node_id: 1,
+            levels: vec![Level { tables: 4, entries: 77, ..Level::default() }],
+            disk: Disk { bytes: 3000, needed_bytes: 2000, amplification: Some(1.5) },
+            stalls: Stalls { slowed: 3, waits, ..Stalls::default() },
+            ..Stats::default()
+        })
+    }
+
+    async fn compact(self, _: Context, from: Bytes, to: Option<Bytes>) -> Result<CompactReport, KvError> {
+        self.0.lock().unwrap().compacted.push((from, to));
+        let before = TableSum { tables: 3, bytes: 300, entries: 30 };
+        Ok(CompactReport { node_id: 1, before, after: TableSum { tables: 1, bytes: 100, entries: 10 } })
+    }
+
+    async fn checkpoint(self, _: Context, dir: String) -> Result<CheckpointReport, KvError> {
+        match dir.as_str() {
+            "/late" => Err(KvError::Unknown("the node ended".into())),
+            "/full" => Err(KvError::Failed("no room on the disk".into())),
+            _ => Ok(CheckpointReport { node_id: 1, dir, files: 5, bytes: 600 }),
+        }
+    }
+
+    async fn verify_tables(self, _: Context) -> Result<TablesReport, KvError> {
+        let damages = self.0.lock().unwrap().table_damages.clone();
+        Ok(TablesReport { tables: 4, bytes: 500, damages })
     }
 }
 

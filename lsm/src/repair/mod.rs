@@ -32,7 +32,7 @@ use crate::db::new_store;
 use crate::error::StoreError;
 use crate::offline::Progress;
 use crate::options::Options;
-use crate::store::{Environment, NewStore, Store};
+use crate::store::{Environment, NewStore, Store, carried_on};
 use build::Build;
 use inventory::Inventory;
 use log::LogReading;
@@ -47,7 +47,8 @@ pub struct RepairOptions {
     /// Whether entries at the end of the log count that are not known to be committed. They were, if the node was
     /// alone; in a cluster they may have been voided. `None`: if the store was embedded.
     pub whole_log: Option<bool>,
-    /// Settings of the new store.
+    /// Settings of the new store. The shape of its levels is that of the old one, unless
+    /// [`accept_level_options`](Options::accept_level_options) is set.
     pub store: Options,
 }
 
@@ -71,12 +72,13 @@ pub fn repair(
     if inventory.is_empty() {
         return Err(ManifestError::Missing { dir: dir.into() }.into());
     }
+    let store_options = carried_on(&inventory.hint.identity.options, options.store)?;
     let old_node = (inventory.hint.number > 0).then_some(inventory.hint.identity.node_id);
     let node_id = options.node_id.or(old_node).unwrap_or_default();
     let whole_log = options.whole_log.unwrap_or(old_node == Some(0));
     let new = NewStore { node_id, ..new_store(environment) };
     kv_vfs::create_dir(&**vfs, &work)?;
-    let store = Store::open(environment, &work, options.store, Some(new))?;
+    let store = Store::open(environment, &work, store_options, Some(new))?;
     let filled = fill(&store, vfs, &work, inventory, whole_log, &mut report, progress);
     let closed = filled.and_then(|()| store.close());
     store.stop();

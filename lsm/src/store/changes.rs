@@ -1,5 +1,6 @@
 //! The manifest as the engine and the log use it: one at a time, numbers handed out, the log told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
@@ -61,6 +62,14 @@ impl Changes {
     /// Refuses a manifest that ends before a change-set which is known to have been durable.
     pub(crate) fn require(&self, number: u64) -> Result<(), StoreError> {
         Ok(self.manifest.lock().require(number)?)
+    }
+
+    /// Records other options than the directory was made with, if there are any.
+    pub(super) fn set_options(&self, options: Option<BTreeMap<String, String>>) -> Result<(), StoreError> {
+        match options {
+            Some(options) => Ok(self.manifest.lock().set_options(options)?),
+            None => Ok(()),
+        }
     }
 
     /// The state now.

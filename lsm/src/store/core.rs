@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::changes::{from_manifest, to_manifest};
 use super::history::{History, Kept};
+use super::identity;
 use super::moments::Moments;
 use super::pins::Pin;
 use super::snapshot::Era;
@@ -83,6 +84,7 @@ impl Core {
         options: Options,
         state: &State,
     ) -> Result<Self, StoreError> {
+        identity::known(&state.identity.options)?;
         let identity = TableIdentity {
             cluster_id: state.identity.cluster_id,
             incarnation: state.identity.incarnation,
@@ -279,6 +281,14 @@ impl Core {
             .max(share(self.progress.lock().log_bytes, self.options.log_flush_bytes_max))
     }
 
+    /// Bytes of log that are in no table yet.
+    pub(crate) fn unflushed_bytes(&self) -> u64 {
+        // A freeze holds the first while it changes the second: nothing is counted twice.
+        let progress = self.progress.lock();
+        let frozen = self.view().frozen.iter().map(|frozen| frozen.log_bytes).sum::<u64>();
+        progress.log_bytes + frozen
+    }
+
     /// When the active memtable began, if anything was applied to it.
     pub(crate) fn unflushed_since(&self) -> Option<Option<Duration>> {
         let progress = self.progress.lock();
@@ -293,12 +303,12 @@ impl Core {
         if progress.log_bytes == 0 {
             return;
         }
-        progress.log_bytes = 0;
+        let log_bytes = std::mem::take(&mut progress.log_bytes);
         let since = std::mem::replace(&mut progress.since, now);
         let membership = progress.membership.clone();
         self.install(|view| {
             let memtable = std::mem::take(&mut view.active);
-            view.frozen.push(Arc::new(Frozen { memtable, last, membership, since }));
+            view.frozen.push(Arc::new(Frozen { memtable, last, membership, since, log_bytes }));
         });
     }
 

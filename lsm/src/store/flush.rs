@@ -72,7 +72,8 @@ impl Flusher {
         };
         let replay = self.shared.log.replay_segment(next);
         let extra = vec![Edit::ReplayFrom { segment: replay }];
-        let changes = &self.shared.changes;
+        let (changes, counters) = (&self.shared.changes, &self.shared.counters);
+        counters.is_flushing.store(true, Ordering::Relaxed);
         let flushed = flush(&self.shared.core, &oldest, changes.allocate(), |mut edits| {
             if planted::is("position of a flush ahead of its table") {
                 changes.commit("flush", edits.split_off(edits.len() - 1))?;
@@ -80,6 +81,8 @@ impl Flusher {
             edits.extend(extra);
             changes.commit("flush", edits).map(drop)
         });
+        counters.is_flushing.store(false, Ordering::Relaxed);
+        counters.flushes.fetch_add(u64::from(flushed.is_ok()), Ordering::Relaxed);
         match flushed {
             Ok(()) => self.shared.tables_changed(),
             // The memtable is still there, and the log that it came from: value GC may make room.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::readers::{Readers, ValueRead};
 use super::scan::{ScanItem, ScanRange};
+use super::values::ReadFor;
 use super::view::View;
 use super::walk::Walk;
 use super::{Found, Store};
@@ -25,7 +26,7 @@ pub struct IterOptions {
     pub read_ahead: usize,
     /// No more is read ahead than this many bytes of values, unless one is longer. Default 4 MiB.
     pub read_ahead_bytes: u64,
-    /// Whether blocks that it reads stay in the cache; no, for going over very much once. Default yes.
+    /// Whether blocks and values that it reads stay in the caches; no, for going over very much once. Default yes.
     pub fill_cache: bool,
 }
 
@@ -131,6 +132,7 @@ struct Ahead {
 /// ```
 pub struct Iter {
     walk: Walk,
+    read_for: ReadFor,
     readers: Arc<Readers>,
     options: IterOptions,
     anchor: Anchor,
@@ -158,6 +160,7 @@ impl Iter {
         let cache = if options.fill_cache { CacheUse::Fill } else { CacheUse::Peek };
         Self {
             walk: Walk::new(view, options.range.clone(), moment, cache),
+            read_for: ReadFor::Walk(cache),
             readers,
             options,
             anchor: Anchor::Before,
@@ -245,7 +248,7 @@ impl Iter {
         // Read once; asked for again, it is read again.
         match at.read.take() {
             Some(read) => self.readers.take(&read).map(Some),
-            None => self.readers.read(&at.item, None).map(Some),
+            None => self.readers.read(&at.item, None, self.read_for).map(Some),
         }
     }
 
@@ -254,7 +257,7 @@ impl Iter {
     /// # Errors
     /// Damage or a failed read.
     pub fn value_range(&self, range: Range<u64>) -> Result<Option<Found>, StoreError> {
-        self.current.as_ref().map(|at| self.readers.read(&at.item, Some(range))).transpose()
+        self.current.as_ref().map(|at| self.readers.read(&at.item, Some(range), self.read_for)).transpose()
     }
 
     /// Where it stands.
@@ -351,7 +354,8 @@ impl Iter {
                 break;
             };
             self.queued_bytes += item.slot.value_bytes();
-            let read = (self.options.read_ahead > 0).then(|| self.readers.start(&item)).flatten();
+            let read =
+                (self.options.read_ahead > 0).then(|| self.readers.start(&item, self.read_for)).flatten();
             self.queue.push_back(Ahead { item, read });
         }
         Ok(())

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::readers::ValueRead;
 use super::scan::{ScanItem, ScanRange};
+use super::values::ReadFor;
 use super::view::View;
 use super::{Found, Store};
 use crate::error::StoreError;
@@ -42,6 +43,7 @@ impl Store {
         // In key order, neighbours find their block in the cache.
         sorted.sort_by_key(|(_, key)| *key);
         let mut found: Vec<Option<ScanItem>> = keys.iter().map(|_| None).collect();
+        let _gets = self.shared.counters.gets(keys.len() as u64);
         for (place, key) in sorted {
             if let (Some(item), Some((revision, slot))) = (found.get_mut(place), view.get(key, moment.seq)?)
                 && moment.sees(&slot)
@@ -56,13 +58,13 @@ impl Store {
     fn values_of(&self, items: Vec<Option<ScanItem>>) -> Result<Vec<Option<Found>>, StoreError> {
         let is_one = items.iter().flatten().nth(1).is_none();
         let start = |item: ScanItem| {
-            let read = if is_one { None } else { self.readers.start(&item) };
+            let read = if is_one { None } else { self.readers.start(&item, ReadFor::Get) };
             (item, read)
         };
         let started: Vec<_> = items.into_iter().map(|item| item.map(start)).collect();
         let value = |(item, read): (ScanItem, Option<Arc<ValueRead>>)| match read {
             Some(read) => self.readers.take(&read),
-            None => self.readers.read(&item, None),
+            None => self.readers.read(&item, None, ReadFor::Get),
         };
         started.into_iter().map(|started| started.map(value).transpose()).collect()
     }

@@ -10,10 +10,12 @@ mod changes;
 mod checkpoint;
 mod compact;
 mod core;
+mod counters;
 mod export;
 mod flush;
 mod gc;
 mod history;
+mod identity;
 mod install;
 mod iter;
 mod lookup;
@@ -30,8 +32,10 @@ mod snapshot;
 mod stall;
 mod stats;
 mod status;
+mod values;
 mod view;
 mod walk;
+mod written;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,8 +51,10 @@ pub use compact::CompactionStats;
 use compact::Compactions;
 pub use core::Applied;
 pub(crate) use core::{Core, slot_of, visible_after};
+use counters::Counters;
 pub use export::{Export, ExportRecord, ExportValue};
 pub use gc::{Collected, Collection, GcReport, GcRun, Resolver};
+pub(crate) use identity::carried_on;
 pub use iter::{Bookmark, Iter, IterOptions};
 pub use lookup::RangeSize;
 pub use open::{Environment, NewStore};
@@ -62,12 +68,16 @@ pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
 pub use stall::StallStats;
 use stall::Stalls;
-pub use stats::{LevelStats, Stats, Verification};
+pub use stats::{LevelStats, ReadStats, Stats, Verification, WriteStats};
 pub use status::{SegmentLine, segment_lines, verify_segment};
+pub use values::ValueCacheStats;
+use values::{ReadFor, Values};
+use written::Written;
 
 use crate::error::StoreError;
 use crate::key::{Moment, Seq, Slot};
 use crate::options::Options;
+use crate::table::CacheUse;
 
 /// A value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +99,7 @@ pub struct Store {
     flusher: Arc<dyn Wake>,
     pacer: Arc<dyn Wake>,
     collector: Arc<dyn Wake>,
+    values: Arc<Values>,
     readers: Arc<Readers>,
     torn: Option<String>,
     /// Entries of the log that recovery found behind the committed mark, large values as pointers.
@@ -114,6 +125,8 @@ pub(crate) struct Shared {
     pub compactions: Mutex<Compactions>,
     pub compactors: OnceLock<Vec<Arc<dyn Wake>>>,
     pub stalls: Stalls,
+    pub counters: Counters,
+    pub written: Arc<Written>,
     pub flushes_refused: Refusals,
     pub compactions_refused: Refusals,
     /// One more than the index of the last entry when nothing was written for a while.
@@ -296,6 +309,7 @@ impl Store {
     /// nothing may be decided on a state without it.
     fn apply_next(&self, entry: &Entry) -> Result<Applied, StoreError> {
         self.shared.collecting.space.wrote(core::log_bytes(entry));
+        self.shared.counters.wrote(entry);
         self.shared.core.apply(entry).inspect_err(|error| self.shared.poison(error))
     }
 
@@ -357,13 +371,17 @@ impl Store {
         moment: Moment,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Option<Found>, StoreError> {
+        let _get = self.shared.counters.gets(1);
         match view.get(key, moment.seq)? {
-            Some((seq, slot)) if moment.sees(&slot) => self.value(key, seq, &slot, range).map(Some),
+            Some((seq, slot)) if moment.sees(&slot) => {
+                self.values.read(key, seq, &slot, range, ReadFor::Get).map(Some)
+            }
             _ => Ok(None),
         }
     }
 
-    /// The value that a version stands for.
+    /// The value that a version stands for, as a scan gives it. It does not stay in the cache of values: scans go over
+    /// very much, once.
     pub fn value(
         &self,
         key: &[u8],
@@ -371,7 +389,7 @@ impl Store {
         slot: &Slot,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Found, StoreError> {
-        readers::read_value(&self.shared.log, key, seq, slot, range)
+        self.values.read(key, seq, slot, range, ReadFor::Walk(CacheUse::Peek))
     }
 
     /// Flushes, seals the log and stops the workers. Later writes fail.

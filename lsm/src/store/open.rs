@@ -19,12 +19,16 @@ use parking_lot::Mutex;
 use super::changes::{Changes, from_manifest, to_summary};
 use super::compact::{Compactions, Compactor};
 use super::core::Core;
+use super::counters::Counters;
 use super::flush::{self, Flusher};
 use super::gc::Collector;
+use super::identity;
 use super::readers::Readers;
 use super::recycle;
 use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
+use super::values::Values;
+use super::written::Written;
 use super::{Shared, Store};
 use crate::error::StoreError;
 use crate::options::Options;
@@ -51,9 +55,6 @@ pub struct NewStore {
     pub incarnation: u64,
 }
 
-/// What this program writes and expects; a directory that says otherwise is refused.
-const OPTION_IDENTITY: [(&str, &str); 1] = [("comparator", "bytewise")];
-
 pub(super) fn open(
     environment: &Environment,
     dir: &Path,
@@ -61,8 +62,11 @@ pub(super) fn open(
     new: Option<NewStore>,
 ) -> Result<Arc<Store>, StoreError> {
     options.validate().map_err(StoreError::Invalid)?;
+    let written = Arc::new(Written::default());
+    let environment = &Environment { vfs: written.counted(&environment.vfs, dir), ..environment.clone() };
     let options = Options { on_fatal: once(options.on_fatal.clone()), ..options };
-    let mut manifest = open_manifest(environment, dir, new)?;
+    let mut manifest = open_manifest(environment, dir, &options, new)?;
+    let accepted = identity::compare(&manifest.state().identity.options, &options)?;
     manifest.set_rewrite_bytes_min(options.manifest_rewrite_bytes_min);
     let (state, name) = (manifest.state().clone(), manifest.file_name());
     let vfs = &environment.vfs;
@@ -101,9 +105,10 @@ pub(super) fn open(
     }
     // What the manifest does not know was never acknowledged: a file is recorded before anything in it is.
     // Only now, because starting the log has made durable what the manifest was read to say.
-    if let Err(error) = remove_orphans(&**vfs, dir, &found) {
+    let settled = remove_orphans(&**vfs, dir, &found).map_err(StoreError::from);
+    if let Err(error) = settled.and_then(|_| changes.set_options(accepted)) {
         log.stop()?; // nothing may write once the caller has given up the directory
-        return Err(error.into());
+        return Err(error);
     }
     changes.attach(&log);
     let shared = Arc::new(Shared {
@@ -118,6 +123,8 @@ pub(super) fn open(
         compactions: Mutex::new(Compactions::default()),
         compactors: OnceLock::new(),
         stalls: Stalls::default(),
+        counters: Counters::default(),
+        written,
         flushes_refused: Refusals::default(),
         compactions_refused: Refusals::default(),
         idle_at: 0.into(),
@@ -134,9 +141,10 @@ pub(super) fn open(
     let collector =
         executor.spawn("collector", Box::new(Collector::new(shared.clone(), environment.clock.clone())));
     shared.collecting.space.attach(collector.clone());
-    let readers = Readers::new(shared.log.clone(), executor.clone(), shared.core.options.read_threads);
+    let values = Values::new(shared.log.clone(), shared.core.options.value_cache_bytes);
+    let readers = Readers::new(values.clone(), executor.clone(), shared.core.options.read_threads);
     let uncommitted = Mutex::new(pending);
-    Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, readers, torn, uncommitted }))
+    Ok(Arc::new(Store { shared, executor, flusher, pacer, collector, values, readers, torn, uncommitted }))
 }
 
 /// The log and the store may fail one after the other: the second failure is no news.
@@ -152,11 +160,11 @@ fn once(on_fatal: OnFatal) -> OnFatal {
 fn open_manifest(
     environment: &Environment,
     dir: &Path,
+    options: &Options,
     new: Option<NewStore>,
 ) -> Result<Manifest, StoreError> {
     let Environment { vfs, clock, .. } = environment;
-    let options = OPTION_IDENTITY.map(|(name, value)| (name.to_string(), value.to_string()));
-    let manifest = match (Manifest::open(vfs.clone(), clock.clone(), dir), new) {
+    Ok(match (Manifest::open(vfs.clone(), clock.clone(), dir), new) {
         (Err(ManifestError::Missing { .. }), Some(new)) => {
             let identity = Identity {
                 cluster_id: new.cluster_id,
@@ -164,19 +172,12 @@ fn open_manifest(
                 incarnation: new.incarnation,
                 group_id: 0,
                 created_unix_ms: clock.unix_ms(),
-                options: options.clone().into(),
+                options: identity::to_record(options),
             };
             Manifest::create(vfs.clone(), clock.clone(), dir, identity)?
         }
         (opened, _) => opened?,
-    };
-    let written = &manifest.state().identity.options;
-    if *written != options.clone().into() {
-        return Err(StoreError::Invalid(format!(
-            "the directory was made with options {written:?}, this program has {options:?}"
-        )));
-    }
-    Ok(manifest)
+    })
 }
 
 /// The change-set, later than all that the manifest holds, that a segment unknown to it has seen. A segment

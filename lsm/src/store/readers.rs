@@ -6,19 +6,18 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use bytes::Bytes;
 use kv_vfs::{Executor, Gate, Step, Wake, Worker};
-use kv_vlog::Vlog;
 use parking_lot::Mutex;
 
+use super::Found;
 use super::scan::ScanItem;
-use super::{Found, pointer};
+use super::values::{ReadFor, Values};
 use crate::error::StoreError;
-use crate::key::{Seq, Slot};
+use crate::key::Slot;
 
 /// See the module.
 pub(crate) struct Readers {
-    log: Arc<Vlog>,
+    values: Arc<Values>,
     executor: Arc<dyn Executor>,
     threads: usize,
     queue: Arc<Queue>,
@@ -37,6 +36,7 @@ struct Queue {
 /// A value that is being read. While it is there, so is the value.
 pub(crate) struct ValueRead {
     item: ScanItem,
+    read_for: ReadFor,
     state: Mutex<State>,
     done: Gate,
 }
@@ -49,19 +49,19 @@ enum State {
 }
 
 impl Readers {
-    pub(crate) fn new(log: Arc<Vlog>, executor: Arc<dyn Executor>, threads: usize) -> Arc<Self> {
+    pub(crate) fn new(values: Arc<Values>, executor: Arc<dyn Executor>, threads: usize) -> Arc<Self> {
         let (queue, workers) = (Arc::default(), OnceLock::new());
-        Arc::new(Self { log, executor, threads, queue, workers, turn: AtomicUsize::new(0) })
+        Arc::new(Self { values, executor, threads, queue, workers, turn: AtomicUsize::new(0) })
     }
 
     /// Has a value read by a thread; `None` where it lies beside its key, or there are no threads.
-    pub(crate) fn start(&self, item: &ScanItem) -> Option<Arc<ValueRead>> {
+    pub(crate) fn start(&self, item: &ScanItem, read_for: ReadFor) -> Option<Arc<ValueRead>> {
         let Slot::Pointer(..) = item.slot else { return None };
         if self.threads == 0 || self.queue.stopping.load(Ordering::Acquire) {
             return None;
         }
         let state = Mutex::new(State::Waiting);
-        let read = Arc::new(ValueRead { item: item.clone(), state, done: Gate::default() });
+        let read = Arc::new(ValueRead { item: item.clone(), read_for, state, done: Gate::default() });
         self.queue.waiting.lock().push_back(Arc::downgrade(&read));
         let workers = self.workers.get_or_init(|| self.spawn());
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -73,18 +73,23 @@ impl Readers {
 
     /// The value of a read that was started.
     pub(crate) fn take(&self, read: &ValueRead) -> Result<Found, StoreError> {
-        read.run(&self.log);
+        read.run(&self.values);
         self.executor.wait(&read.done);
         match std::mem::replace(&mut *read.state.lock(), State::Taken) {
             State::Done(found) => found,
             // Taken before: it is read again.
-            State::Waiting | State::Running | State::Taken => self.read(&read.item, None),
+            State::Waiting | State::Running | State::Taken => self.read(&read.item, None, read.read_for),
         }
     }
 
     /// Reads a value, or a part of it, now.
-    pub(crate) fn read(&self, item: &ScanItem, range: Option<Range<u64>>) -> Result<Found, StoreError> {
-        read_value(&self.log, &item.key, item.revision, &item.slot, range)
+    pub(crate) fn read(
+        &self,
+        item: &ScanItem,
+        range: Option<Range<u64>>,
+        read_for: ReadFor,
+    ) -> Result<Found, StoreError> {
+        self.values.read(&item.key, item.revision, &item.slot, range, read_for)
     }
 
     /// Ends the threads; what is not read by then is read by who needs it.
@@ -97,14 +102,14 @@ impl Readers {
     }
 
     fn spawn(&self) -> Vec<Arc<dyn Wake>> {
-        let worker = || Box::new(Reader { log: self.log.clone(), queue: self.queue.clone() });
+        let worker = || Box::new(Reader { values: self.values.clone(), queue: self.queue.clone() });
         (0..self.threads).map(|n| self.executor.spawn(&format!("reader-{n}"), worker())).collect()
     }
 }
 
 impl ValueRead {
     /// Reads, unless somebody does or did.
-    fn run(&self, log: &Vlog) {
+    fn run(&self, values: &Values) {
         {
             let mut state = self.state.lock();
             if !matches!(*state, State::Waiting) {
@@ -113,14 +118,14 @@ impl ValueRead {
             *state = State::Running;
         }
         let ScanItem { key, revision, slot, .. } = &self.item;
-        let found = read_value(log, key, *revision, slot, None);
+        let found = values.read(key, *revision, slot, None, self.read_for);
         *self.state.lock() = State::Done(found);
         self.done.open();
     }
 }
 
 struct Reader {
-    log: Arc<Vlog>,
+    values: Arc<Values>,
     queue: Arc<Queue>,
 }
 
@@ -133,36 +138,13 @@ impl Worker for Reader {
         match next {
             Some(read) => {
                 if let Some(read) = read.upgrade() {
-                    read.run(&self.log);
+                    read.run(&self.values);
                 }
                 Step::More
             }
             None => Step::Idle,
         }
     }
-}
-
-/// The value that a version stands for, or the part of it that `range` names (cut at its end).
-pub(super) fn read_value(
-    log: &Vlog,
-    key: &[u8],
-    revision: Seq,
-    slot: &Slot,
-    range: Option<Range<u64>>,
-) -> Result<Found, StoreError> {
-    let value_bytes = slot.value_bytes();
-    let range = range.map(|r| {
-        let start = r.start.min(value_bytes);
-        start..r.end.clamp(start, value_bytes)
-    });
-    let value = match (slot, range) {
-        (Slot::Tombstone, _) => Bytes::new(),
-        (Slot::Inline(bytes, _), None) => bytes.clone(),
-        (Slot::Inline(bytes, _), Some(r)) => bytes.slice(r.start as usize..r.end as usize),
-        (Slot::Pointer(p, _), None) => log.decoded(pointer(p), key, revision)?,
-        (Slot::Pointer(p, _), Some(r)) => log.value_range(pointer(p), key, revision, r)?,
-    };
-    Ok(Found { value, revision, value_bytes, expires: slot.expires() })
 }
 
 impl std::fmt::Debug for Readers {

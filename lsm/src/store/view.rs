@@ -112,6 +112,8 @@ pub(crate) struct Frozen {
     pub membership: Option<(Position, Bytes)>,
     /// When it began to be filled, by the monotonic clock; `None`: before that clock.
     pub since: Option<Duration>,
+    /// Bytes of log that were applied to it.
+    pub log_bytes: u64,
 }
 
 /// Everything a read looks at.

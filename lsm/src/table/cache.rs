@@ -1,5 +1,6 @@
 //! What all tables of a store share: blocks in memory, and a bounded number of open files.
 
+use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::path::Path;
@@ -52,6 +53,16 @@ pub struct CacheStats {
     pub files_opened: u64,
 }
 
+thread_local! {
+    static READ_HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many data blocks this thread has read from the disk so far: the difference is what a read in between cost,
+/// without every step of it having to hand a counter on.
+pub(crate) fn data_blocks_read_here() -> u64 {
+    READ_HERE.with(Cell::get)
+}
+
 /// File number of the table, and where in it.
 type Key = (u64, u64);
 
@@ -81,7 +92,7 @@ impl Weighter<Key, Cached> for ByBytes {
 
 /// Hashes file numbers and offsets, the same in every run: a simulation must not depend on chance.
 #[derive(Default)]
-struct Mix(u64);
+pub(crate) struct Mix(u64);
 
 impl Hasher for Mix {
     fn finish(&self) -> u64 {
@@ -101,7 +112,7 @@ impl Hasher for Mix {
     }
 }
 
-type Hashes = BuildHasherDefault<Mix>;
+pub(crate) type Hashes = BuildHasherDefault<Mix>;
 
 /// Blocks by file and offset, and open files by number. File numbers are never used again, so what is in here
 /// of a table that is gone is never found, and makes room in time.
@@ -120,8 +131,7 @@ impl TableCaches {
     /// Caches for about `block_bytes` of blocks, and at most `files` open files.
     #[must_use]
     pub fn new(block_bytes: u64, files: usize) -> Arc<Self> {
-        let shards = (block_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX) as usize;
-        let blocks = options(shards, block_bytes, (block_bytes / 4096) as usize);
+        let blocks = sized(block_bytes, SHARD_BYTES_MIN);
         // One shard: the limit is one of all files together.
         let files = options(1, files as u64, files);
         Arc::new(Self {
@@ -171,6 +181,9 @@ impl TableCaches {
     }
 
     pub(super) fn count_read(&self, bytes: u32, is_data: bool) {
+        if is_data {
+            READ_HERE.with(|count| count.set(count.get() + 1));
+        }
         self.data_blocks_read.fetch_add(u64::from(is_data), Ordering::Relaxed);
         self.bytes_read.fetch_add(u64::from(bytes), Ordering::Relaxed);
     }
@@ -185,6 +198,12 @@ impl TableCaches {
     fn close(&self, number: u64) {
         self.files.remove(&number);
     }
+}
+
+/// Options of a cache of so many bytes whose shards have so many at least.
+pub(crate) fn sized(bytes: u64, shard_bytes_min: u64) -> quick_cache::Options {
+    let shards = (bytes / shard_bytes_min).clamp(1, SHARDS_MAX) as usize;
+    options(shards, bytes, (bytes / 4096) as usize)
 }
 
 fn options(shards: usize, weight: u64, items: usize) -> quick_cache::Options {

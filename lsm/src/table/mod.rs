@@ -33,6 +33,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use cache::{CacheStats, CacheUse, TableCaches};
+pub(crate) use cache::{Hashes, data_blocks_read_here, sized};
 pub use cursor::{LevelCursor, TableCursor};
 pub use error::TableError;
 pub use expiries::Expiries;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test helpers may panic")]
 
 mod crash;
+mod jobs;
 mod model;
 mod parallel;
 mod upkeep;

@@ -6,7 +6,7 @@ use kv_lsm::Options;
 use kv_vlog::Compression;
 
 /// How many there are.
-pub const SETS: usize = 23;
+pub const SETS: usize = 25;
 
 /// So small that a sequence flushes, rolls and compacts every few steps.
 fn small() -> Options {
@@ -55,6 +55,8 @@ pub fn of(seed: u64) -> (&'static str, Options) {
         ),
         ("no cache", Options { block_cache_bytes: 0, open_tables_max: 1, read_threads: 0, ..small() }),
         ("a large cache", Options { block_cache_bytes: 64 << 20, open_tables_max: 1_000, ..small() }),
+        ("few values in memory", Options { value_cache_bytes: 64 << 10, separate_bytes_min: 0, ..small() }),
+        ("all values in memory", Options { value_cache_bytes: 256 << 20, separate_bytes_min: 0, ..small() }),
         ("many readers", Options { read_threads: 8, tail_cache_bytes: 0, ..small() }),
         ("a filter that passes half", Options { filter_false_positive: 0.5, ..small() }),
         ("a filter that passes nothing", Options { filter_false_positive: 0.000_001, ..small() }),

@@ -145,6 +145,21 @@ fn a_rewrite_keeps_the_state_and_drops_the_history() {
 }
 
 #[test]
+fn other_options_are_recorded_under_the_number_there_is() {
+    let vfs = empty();
+    let mut manifest = create(&vfs);
+    manifest.append("open", vec![Edit::Epoch(1)]).unwrap();
+    let options = [("comparator".to_owned(), "bytewise".to_owned()), ("levels".to_owned(), "9".to_owned())];
+    manifest.set_options(options.clone().into()).unwrap();
+    for state in [manifest.state(), open(&vfs).unwrap().state()] {
+        assert_eq!(state.identity.options, options.clone().into());
+        assert_eq!((state.number, state.epoch), (2, 1));
+        assert_eq!(state.identity.cluster_id, identity().cluster_id);
+    }
+    assert_eq!(manifest.append("open", vec![Edit::Epoch(2)]).unwrap(), 3);
+}
+
+#[test]
 fn a_file_of_mostly_history_is_rewritten() {
     let vfs = empty();
     let mut manifest = create(&vfs);

@@ -1,6 +1,7 @@
 //! A life with restarts and rewrites, on a file system that may fail at any point, and what may be found
 //! there afterwards.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kv_vfs::Vfs;
@@ -23,6 +24,19 @@ impl Run {
     /// Whether a manifest that is opened now may be in this state.
     pub(crate) fn allows(&self, state: &State) -> bool {
         self.acknowledged.iter().chain(&self.under_way).any(|one| same_but_for_next_file(state, one))
+    }
+
+    /// Has other options recorded, and keeps book of it.
+    fn set_options(&mut self, manifest: &mut Manifest, n: usize) -> Result<(), ManifestError> {
+        let options: BTreeMap<_, _> = [("base_bytes".to_owned(), n.to_string())].into();
+        let mut after = manifest.state().clone();
+        after.identity.options.clone_from(&options);
+        self.under_way = Some(after);
+        manifest.set_options(options).inspect_err(|_| {
+            assert!(self.acknowledged.as_ref().is_some_and(|s| same_but_for_next_file(manifest.state(), s)));
+        })?;
+        self.acknowledged = Some(manifest.state().clone());
+        Ok(())
     }
 
     /// Appends, and keeps book of it.
@@ -76,6 +90,9 @@ fn live(vfs: &Arc<dyn Vfs>, run: &mut Run) -> Result<(), ManifestError> {
         if n % 4 == 3 {
             run.under_way = None;
             manifest.rewrite()?;
+        }
+        if n % 5 == 4 {
+            run.set_options(&mut manifest, n)?;
         }
         run.append(&mut manifest, cause, edits)?;
     }

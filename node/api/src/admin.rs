@@ -1,8 +1,10 @@
 //! The `Admin` service: what an operator asks a node.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::KvError;
+use crate::stats::Stats;
 
 /// The role a node plays in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +205,52 @@ pub struct GcRun {
     pub done: GcTotals,
 }
 
+/// What a verification of all tables found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablesReport {
+    /// Tables read.
+    pub tables: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// One line for each damaged table: file, offset, reason.
+    pub damages: Vec<String>,
+}
+
+/// Tables, summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSum {
+    /// How many.
+    pub tables: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Versions in them.
+    pub entries: u64,
+}
+
+/// A compaction that was asked for: all tables of the node, before and after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactReport {
+    /// Number of the node.
+    pub node_id: u64,
+    /// Before, memtables written out.
+    pub before: TableSum,
+    /// After.
+    pub after: TableSum,
+}
+
+/// A checkpoint that was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// Number of the node.
+    pub node_id: u64,
+    /// The directory, on the node's machine.
+    pub dir: String,
+    /// Files in it.
+    pub files: u64,
+    /// Their bytes; most of them are those of the node's own files, under a second name.
+    pub bytes: u64,
+}
+
 /// What an operator asks a node.
 #[tarpc::service]
 pub trait Admin {
@@ -222,4 +270,14 @@ pub trait Admin {
     async fn gc_run() -> Result<Vec<GcRun>, KvError>;
     /// Has value GC not run by itself, or run again; until the node ends.
     async fn gc_pause(paused: bool) -> Result<(), KvError>;
+    /// Sizes and counters of the node's store.
+    async fn stats() -> Result<Stats, KvError>;
+    /// Compacts the tables of this node in a range of keys, `to` exclusive, down to one level. Goes on to its end, whoever
+    /// waits for it.
+    async fn compact(from: Bytes, to: Option<Bytes>) -> Result<CompactReport, KvError>;
+    /// Makes a copy of this node's store in a new directory on its machine: an absolute path, to nothing that is there yet,
+    /// on the file system of the data directory and outside it. Goes on to its end, whoever waits for it.
+    async fn checkpoint(dir: String) -> Result<CheckpointReport, KvError>;
+    /// Reads and checks every block of every table of this node.
+    async fn verify_tables() -> Result<TablesReport, KvError>;
 }

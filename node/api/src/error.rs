@@ -69,4 +69,7 @@ pub enum KvError {
     /// This node cannot serve now: starting, stopping, or failed. Nothing happened.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// It was tried and cannot be done as things are: no room, a file system that refuses. Text says why.
+    #[error("failed: {0}")]
+    Failed(String),
 }

@@ -7,6 +7,7 @@ pub mod beside;
 pub mod error;
 pub mod kv;
 pub mod limits;
+pub mod stats;
 pub mod transport;
 
 pub use error::{KvError, Limit};

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kv_api::admin::{
-    AdminRequest, AdminResponse, ClusterStatus, GcRun, GcStatus, SegmentStatus, VerifyReport,
+    AdminRequest, AdminResponse, CheckpointReport, ClusterStatus, CompactReport, GcRun, GcStatus,
+    SegmentStatus, TablesReport, VerifyReport,
 };
+use kv_api::stats::Stats;
 
 use crate::{
     Client, Error,
@@ -13,7 +16,7 @@ use crate::{
     retry::{Failure, Repeat},
 };
 
-/// What an operator asks a node; see [`Client::admin`]. All of it may be repeated.
+/// What an operator asks a node; see [`Client::admin`]. All of it may be repeated but [`Admin::checkpoint`].
 #[derive(Clone, Debug)]
 pub struct Admin {
     client: Client,
@@ -136,18 +139,87 @@ impl Admin {
         .await
     }
 
+    /// Sizes and counters of the node's store.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        let ask = || AdminRequest::Stats {};
+        self.call(ask, |response| match response {
+            AdminResponse::Stats(stats) => Some(stats),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Has the node compact its tables in a range of keys, `to` exclusive, down to one level. Takes its time: see
+    /// [`Client::with_deadline`]; the node goes on when the deadline has passed.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn compact(&self, from: Bytes, to: Option<Bytes>) -> Result<CompactReport, Error> {
+        let ask = || AdminRequest::Compact { from: from.clone(), to: to.clone() };
+        self.call(ask, |response| match response {
+            AdminResponse::Compact(report) => Some(report),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Has the node make a copy of its store in a new directory on its machine: an absolute path, on the file system of the
+    /// data directory and outside it. Takes its time: see [`Client::with_deadline`]; the node goes on when the deadline
+    /// has passed. Not repeated where an answer was lost, because the second time the directory would be there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn checkpoint(&self, dir: &str) -> Result<CheckpointReport, Error> {
+        let ask = || AdminRequest::Checkpoint { dir: dir.to_owned() };
+        let route = self.route();
+        self.ask(&route, Repeat::WriteOnce, ask, |response| match response {
+            AdminResponse::Checkpoint(report) => Some(report),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Reads and checks every block of every table of the node. Takes its time: see [`Client::with_deadline`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn verify_tables(&self) -> Result<TablesReport, Error> {
+        let ask = || AdminRequest::VerifyTables {};
+        self.call(ask, |response| match response {
+            AdminResponse::VerifyTables(report) => Some(report),
+            _ => None,
+        })
+        .await
+    }
+
+    fn route(&self) -> Route {
+        self.node.clone().map_or(Route::Any, Route::Only)
+    }
+
     async fn call<T>(
         &self,
         ask: impl Fn() -> AdminRequest,
         take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
     ) -> Result<T, Error> {
-        let route = self.node.clone().map_or(Route::Any, Route::Only);
-        self.call_on(&route, ask, take).await
+        self.call_on(&self.route(), ask, take).await
     }
 
     async fn call_on<T>(
         &self,
         route: &Route,
+        ask: impl Fn() -> AdminRequest,
+        take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
+    ) -> Result<T, Error> {
+        self.ask(route, Repeat::Read, ask, take).await
+    }
+
+    async fn ask<T>(
+        &self,
+        route: &Route,
+        repeat: Repeat,
         ask: impl Fn() -> AdminRequest,
         take: impl Fn(AdminResponse) -> Option<Result<T, kv_api::KvError>>,
     ) -> Result<T, Error> {
@@ -158,6 +230,6 @@ impl Admin {
             let response = live.call(ask(), until).await?;
             Ok::<T, Failure>(take(response).ok_or_else(|| mismatch(&live.endpoint))??)
         };
-        core.run(route, Repeat::Read, until, attempt).await
+        core.run(route, repeat, until, attempt).await
     }
 }

@@ -59,6 +59,9 @@ pub enum Error {
     /// The request makes no sense as it is. Nothing happened.
     #[error("invalid request: {0}")]
     Invalid(String),
+    /// The node has tried, and it cannot be done as things are.
+    #[error("failed: {0}")]
+    Failed(String),
     /// Damaged data on the node.
     #[error("damaged data: {0}")]
     Corrupt(String),
@@ -101,6 +104,7 @@ impl Error {
         match error {
             KvError::TooLarge { limit, max, actual } => Error::TooLarge { limit, max, actual },
             KvError::Invalid(what) => Error::Invalid(what),
+            KvError::Failed(what) => Error::Failed(what),
             KvError::Corrupt(what) => Error::Corrupt(what),
             KvError::SnapshotExpired => Error::SnapshotExpired,
             KvError::Unknown(what) => Error::Unknown(what),

@@ -92,10 +92,21 @@ section! {
     tail_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
     /// Memory for unpacked blocks of tables: keys, pointers and short values that are read often.
     block_cache_bytes: u64 = 32 * MIB, Kind::bytes(0, TIB);
+    /// Memory for unpacked values of segments that are read by key again and again; none that is longer than a 64th of it,
+    /// or than 1 MiB. 0: none, the page cache of the system has them.
+    value_cache_bytes: u64 = 0, Kind::bytes(0, TIB);
     /// Files of tables that are open at a time.
     open_tables_max: u64 = 512, Kind::count(1, 1 << 20);
     /// Compactions of tables that run at a time, each on a thread of its own.
     compactions_max: u64 = 2, Kind::count(1, 64);
+    /// Bytes, with values, that the highest level of tables below level 0 holds before another one comes above it.
+    /// Recorded in a new data directory; see `engine.accept_level_options`.
+    base_bytes: u64 = 256 * MIB, Kind::bytes(1, TIB);
+    /// How many times as much a level of tables holds as the one above it. Recorded likewise.
+    level_multiplier: u64 = 10, Kind::count(2, 1_000);
+    /// Start on a data directory that records another `engine.base_bytes` or `engine.level_multiplier`: these are recorded
+    /// from then on, and compaction rewrites tables to fit. Otherwise the node refuses to start on it.
+    accept_level_options: bool = false, Kind::Switch;
     /// Compress values and table blocks with zstd where that pays.
     compression: bool = true, Kind::Switch;
     /// Give back the room of values that nobody can read any more, by itself.

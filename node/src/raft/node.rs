@@ -312,6 +312,12 @@ impl RaftNode {
         self.peers.cluster_id
     }
 
+    /// Number of this node.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.node_id
+    }
+
     /// The leader, if known.
     #[must_use]
     pub fn leader(&self) -> Option<u64> {

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kv_api::KvError;
-use kv_api::admin::{Admin, ClusterStatus, GcRun, GcStatus, SegmentStatus, VerifyReport};
+use kv_api::admin::{
+    Admin, CheckpointReport, ClusterStatus, CompactReport, GcRun, GcStatus, SegmentStatus, TablesReport,
+    VerifyReport,
+};
+use kv_api::stats::Stats;
+use kv_lsm::ScanRange;
 use tarpc::context::Context;
 
-use super::{Shared, gc};
+use super::{Shared, gc, stats, upkeep};
 
 /// See [`Admin`].
 #[derive(Clone, Debug)]
@@ -62,7 +68,7 @@ impl Admin for AdminService {
     }
 
     async fn flush(self, _: Context) -> Result<(), KvError> {
-        self.0.blocking(|shared| shared.store.flush()).await
+        upkeep::flush(self.0).await
     }
 
     async fn gc_status(self, _: Context, any_garbage: bool) -> Result<GcStatus, KvError> {
@@ -82,5 +88,21 @@ impl Admin for AdminService {
             store.gc_resume()
         }
         Ok(())
+    }
+
+    async fn stats(self, _: Context) -> Result<Stats, KvError> {
+        self.0.blocking(|shared| Ok(stats::of(shared.raft.id(), &shared.store.stats()?))).await
+    }
+
+    async fn compact(self, _: Context, from: Bytes, to: Option<Bytes>) -> Result<CompactReport, KvError> {
+        upkeep::compact(self.0, ScanRange { from, to }).await
+    }
+
+    async fn checkpoint(self, _: Context, dir: String) -> Result<CheckpointReport, KvError> {
+        upkeep::checkpoint(self.0, dir).await
+    }
+
+    async fn verify_tables(self, _: Context) -> Result<TablesReport, KvError> {
+        upkeep::verify_tables(self.0).await
     }
 }

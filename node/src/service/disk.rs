@@ -1,6 +1,6 @@
 //! A nearly full disk: writes stop early, reads and deletes go on, and writes resume by themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,6 +32,11 @@ impl DiskGuard {
             Ok(space) => self.available.store(space.available, Ordering::Relaxed),
             Err(error) => tracing::warn!(%error, "cannot tell how much room the disk has"),
         }
+    }
+
+    /// The file system, and the data directory on it.
+    pub(super) fn place(&self) -> (&dyn Vfs, &Path) {
+        (&*self.vfs, &self.dir)
     }
 
     /// Refuses a put where there is too little room.

@@ -57,7 +57,8 @@ fn plan(plan: Plan) -> GcPlan {
     GcPlan { files, values, read_bytes, written_bytes, freed_bytes, reclaimed_bytes, peak_bytes }
 }
 
-fn totals(done: Collected) -> GcTotals {
+/// What value GC has done.
+pub fn totals(done: Collected) -> GcTotals {
     let Collected { runs, files, values, read_bytes, written_bytes, freed_bytes } = done;
     GcTotals { runs, files, values, read_bytes, written_bytes, freed_bytes }
 }

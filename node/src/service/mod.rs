@@ -5,15 +5,19 @@ mod disk;
 mod gc;
 mod kv;
 mod scans;
+mod stats;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kv_api::admin::Admin as _;
 use kv_api::kv::Kv as _;
+use kv_api::stats::Stats;
 use kv_api::transport::{Connection, ServeOptions, Service, serve};
 use kv_api::{KvError, Limits};
 use kv_lsm::{Store, StoreError};
+use parking_lot::Mutex;
 
 pub use admin::AdminService;
 pub use disk::DiskGuard;
@@ -25,6 +29,9 @@ use scans::OpenScans;
 
 /// How often [`Shared::housekeeping`] looks.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(250);
+
+/// After how many looks it also asks the store what it holds.
+const STATS_ROUNDS: u64 = 20;
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -38,30 +45,51 @@ pub struct Shared {
     /// Room on the disk.
     pub disk: DiskGuard,
     scans: OpenScans,
+    upkeep: upkeep::Places,
+    /// What the store said of itself last.
+    looked: Mutex<Option<Stats>>,
 }
 
 impl Shared {
     /// Handlers on this member.
     #[must_use]
     pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits, disk: DiskGuard) -> Arc<Self> {
-        Arc::new(Self { raft, store, limits, disk, scans: OpenScans::default() })
+        let (scans, upkeep, looked) = (OpenScans::default(), upkeep::Places::default(), Mutex::default());
+        Arc::new(Self { raft, store, limits, disk, scans, upkeep, looked })
     }
 
     /// Looks after what time changes, room on the disk and forgotten scans, until dropped.
     pub async fn housekeeping(self: Arc<Self>) {
         let mut interval = tokio::time::interval(HOUSEKEEPING_INTERVAL);
-        loop {
+        for round in 0u64.. {
             interval.tick().await;
             // A disk that hangs must not hang the reactor.
             let shared = self.clone();
             let looked = crate::blocking::run(move || {
                 shared.disk.look();
                 shared.scans.prune();
+                if round.is_multiple_of(STATS_ROUNDS) {
+                    shared.look_at_store();
+                }
             });
             if looked.await.is_err() {
                 return;
             }
         }
+    }
+
+    fn look_at_store(&self) {
+        match self.store.stats() {
+            Ok(stats) => *self.looked.lock() = Some(stats::of(self.raft.id(), &stats)),
+            Err(error) => tracing::warn!(%error, "cannot tell what the store holds"),
+        }
+    }
+
+    /// What the store said of itself at most some seconds ago; not asked for now, so that nobody has to wait for a disk that
+    /// hangs.
+    #[must_use]
+    pub fn stats(&self) -> Option<Stats> {
+        self.looked.lock().clone()
     }
 
     /// Runs what reads from disk where it does not hold up the reactor.

@@ -19,4 +19,5 @@ mod resets;
 mod snapshots;
 mod sync;
 mod three_nodes;
+mod upkeep;
 mod written_once;

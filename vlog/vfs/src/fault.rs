@@ -369,6 +369,11 @@ impl Vfs for FaultVfs {
         self.faults.check(OpKind::Space, "statvfs", dir)?;
         self.inner.space(dir)
     }
+
+    fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
+        self.faults.check_all(OpKind::Stat, "stat", &[a, b])?;
+        self.inner.same_file_system(a, b)
+    }
 }
 
 #[derive(Debug)]

@@ -30,6 +30,9 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Length in bytes; 0 for a directory.
     pub len: u64,
+    /// Bytes of the disk that the file takes: more than its length where room was reserved, less where it has
+    /// holes; 0 for a directory.
+    pub disk_bytes: u64,
 }
 
 /// Room on the file system that holds a directory, in bytes.
@@ -103,6 +106,11 @@ pub trait Vfs: Send + Sync + Debug + 'static {
 
     /// Room on the file system of `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
+
+    /// Whether both paths, which are there, are on one file system: what is on one can have a name on the other.
+    fn same_file_system(&self, _a: &Path, _b: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Reads a whole file, refusing one longer than `limit` bytes with `InvalidData`.
     fn read_all(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {

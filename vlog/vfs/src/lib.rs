@@ -8,6 +8,7 @@
 //! Besides the seams it holds the two encodings that every file format shares: [`frame`] and [`varint`].
 
 pub mod clock;
+mod count;
 mod dirs;
 pub mod exec;
 pub mod fault;
@@ -20,6 +21,7 @@ pub mod real;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use count::{CountingVfs, Tally};
 pub use dirs::create_dir;
 pub use exec::{Executor, Gate, Step, SteppedExecutor, ThreadExecutor, Wake, Worker};
 pub use fault::FaultVfs;

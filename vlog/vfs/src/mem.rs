@@ -355,9 +355,10 @@ impl Vfs for MemVfs {
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let dir = self.with_disk("list", dir, |disk| disk.find_dir(dir))?;
         let entry = |(name, node): (&String, &Node)| match node {
-            Node::Dir(_) => DirEntry { name: name.clone(), is_dir: true, len: 0 },
+            Node::Dir(_) => DirEntry { name: name.clone(), is_dir: true, len: 0, disk_bytes: 0 },
             Node::File(file) => {
-                DirEntry { name: name.clone(), is_dir: false, len: file.state.lock().now.len() }
+                let len = file.state.lock().now.len();
+                DirEntry { name: name.clone(), is_dir: false, len, disk_bytes: len }
             }
         };
         Ok(dir.state.lock().now.iter().map(entry).collect())

@@ -102,7 +102,9 @@ impl Vfs for RealVfs {
                     meta => meta?,
                 };
                 let (is_dir, name) = (meta.is_dir(), entry.file_name().to_string_lossy().into_owned());
-                Ok(Some(DirEntry { name, is_dir, len: if is_dir { 0 } else { meta.len() } }))
+                // Blocks of stat are of 512 bytes, whatever the file system's are.
+                let (len, disk_bytes) = if is_dir { (0, 0) } else { (meta.len(), meta.blocks() * 512) };
+                Ok(Some(DirEntry { name, is_dir, len, disk_bytes }))
             };
             fs::read_dir(dir)?.filter_map(|name| entry(name).transpose()).collect()
         };
@@ -118,6 +120,12 @@ impl Vfs for RealVfs {
     fn permissions(&self, path: &Path) -> io::Result<u32> {
         let meta = fs::metadata(path).map_err(|e| in_context("stat", path, e))?;
         Ok(meta.permissions().mode() & 0o7777)
+    }
+
+    fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
+        let device =
+            |path: &Path| fs::metadata(path).map(|m| m.dev()).map_err(|e| in_context("stat", path, e));
+        Ok(device(a)? == device(b)?)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

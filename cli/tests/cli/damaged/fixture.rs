@@ -96,7 +96,7 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
 pub fn contents(db: &Db) -> BTreeMap<Bytes, (u64, Bytes, Option<u64>)> {
     let known = |item: kv_lsm::ScanItem| {
         let segment = match &item.slot {
-            Slot::Pointer(at) => Some(at.segment),
+            Slot::Pointer(at, _) => Some(at.segment),
             _ => None,
         };
         let value = db.get(&item.key).unwrap().unwrap().value;

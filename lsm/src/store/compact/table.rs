@@ -8,11 +8,16 @@ use kv_vfs::Gate;
 use super::task::Task;
 use crate::compaction::{Claim, LEVELS, Made, Wanted};
 
+/// Bytes of a key that the log shows.
+const KEY_SHOWN: usize = 64;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Compactions {
     /// Invariant: no two claims exclude each other.
     running: Vec<Running>,
+    /// How many have begun.
+    begun: u64,
     /// For each level the last key that went down from it.
     pub cursors: [Vec<u8>; LEVELS],
     /// Who waits for a range to be compacted.
@@ -25,6 +30,8 @@ pub(crate) struct Compactions {
 /// A compaction that has begun.
 #[derive(Debug)]
 struct Running {
+    /// Which one of those that have begun since the store was opened, from 1 on.
+    number: u64,
     task: Arc<Task>,
     /// The next part that nobody has taken.
     next: usize,
@@ -71,6 +78,11 @@ impl Compactions {
         !self.running.is_empty()
     }
 
+    /// How many compactions have begun and not ended.
+    pub(crate) fn running(&self) -> u64 {
+        self.running.len() as u64
+    }
+
     /// What is taken.
     pub(super) fn claims(&self) -> Vec<Claim> {
         self.running.iter().map(|running| running.task.choice.claim.clone()).collect()
@@ -99,8 +111,20 @@ impl Compactions {
         if let Some(cursor) = self.cursors.get_mut(claim.from) {
             cursor.clone_from(&task.choice.cursor);
         }
+        self.begun += 1;
+        let number = self.begun;
+        let [smallest, largest] = [&claim.range.smallest, &claim.range.largest].map(|key| shown(key));
+        tracing::debug!(
+            job = number,
+            from = claim.from,
+            to = claim.to,
+            tables = ?claim.tables,
+            smallest,
+            largest,
+            "compaction begins"
+        );
         let made = (0..task.parts()).map(|_| None).collect();
-        self.running.push(Running { task: Arc::new(task), next: 0, made });
+        self.running.push(Running { number, task: Arc::new(task), next: 0, made });
         self.stats.running_max = self.stats.running_max.max(self.running.len() as u64);
     }
 
@@ -127,7 +151,9 @@ impl Compactions {
     #[must_use]
     pub(super) fn end(&mut self, task: &Arc<Task>) -> Option<Ended> {
         let at = self.running.iter().position(|running| Arc::ptr_eq(&running.task, task))?;
-        Some(Ended { _running: self.running.swap_remove(at) })
+        let ended = self.running.swap_remove(at);
+        tracing::debug!(job = ended.number, "compaction ends");
+        Some(Ended { _running: ended })
     }
 
     /// When the workers have ended: what they made is of no use.
@@ -140,6 +166,11 @@ impl Compactions {
     pub(crate) fn refuse(&mut self) {
         self.asked.drain(..).for_each(|asked| asked.gate.open());
     }
+}
+
+/// A key for people, its beginning where it is long.
+fn shown(key: &[u8]) -> String {
+    key.get(..KEY_SHOWN).unwrap_or(key).escape_ascii().to_string()
 }
 
 impl Running {

@@ -127,5 +127,9 @@ async fn an_operator_is_answered() {
     assert!(admin.gc_status(true).await.unwrap().emergency);
     assert_eq!(admin.gc_run().await.unwrap(), vec![]);
     admin.gc_pause(true).await.unwrap();
+    assert_eq!(admin.stats().await.unwrap().node_id, 3);
+    assert_eq!(admin.compact("a".into(), None).await.unwrap().node_id, 3);
+    assert_eq!(admin.checkpoint("/copy").await.unwrap().dir, "/copy");
+    assert_eq!(admin.verify_tables().await.unwrap().tables, 7);
     assert_eq!(*node.connections.lock().unwrap(), 1);
 }

@@ -211,3 +211,31 @@ async fn a_stopping_node_answers_what_it_has_and_another_takes_over() {
     while client.put("k", "v").await.is_err() {}
     assert!(other.fake.count("write") > 0);
 }
+
+/// The second time the directory would be there: asked for once, and who asked is told.
+#[tokio::test]
+async fn a_checkpoint_is_not_repeated_and_a_compaction_is() {
+    let node = Node::start(Fake::default()).await;
+    let admin = node.client().admin();
+    let (call, fake, address) = kill_during(node, async move { admin.checkpoint("wait").await }).await;
+    let node = restart(fake, &address).await;
+    assert!(call.await.unwrap().unwrap_err().may_have_happened());
+    assert_eq!(node.fake.count("checkpoint"), 1);
+
+    let node = Node::start(Fake::default()).await;
+    let admin = node.client().admin();
+    let (call, fake, address) =
+        kill_during(node, async move { admin.compact("wait".into(), None).await }).await;
+    let node = restart(fake, &address).await;
+    call.await.unwrap().unwrap();
+    assert_eq!(node.fake.count("compact"), 2);
+}
+
+#[tokio::test]
+async fn what_a_node_cannot_do_is_not_asked_for_again() {
+    let node = Node::start(Fake::default()).await;
+    node.fake.answer_first([KvError::Failed("no room".into())]);
+    let refused = node.client().admin().compact("a".into(), None).await;
+    assert_eq!(refused.unwrap_err(), Error::Failed("no room".into()));
+    assert_eq!(node.fake.count("compact"), 1);
+}

@@ -11,6 +11,7 @@ use kv_api::{
     KvError, Limits,
     admin::*,
     kv::*,
+    stats::Stats,
     transport::{Connection, ListenOptions, ServeOptions, Service, Welcome, listen, serve},
 };
 use kv_client::{Builder, Client};
@@ -172,6 +173,26 @@ impl Admin for Fake {
 
     async fn gc_pause(self, _: Context, _paused: bool) -> Result<(), KvError> {
         self.begin("gc_pause", b"").await
+    }
+
+    async fn stats(self, _: Context) -> Result<Stats, KvError> {
+        self.begin("stats", b"").await?;
+        Ok(Stats { node_id: 3, ..Stats::default() })
+    }
+
+    async fn compact(self, _: Context, from: Bytes, _to: Option<Bytes>) -> Result<CompactReport, KvError> {
+        self.begin("compact", &from).await?;
+        Ok(CompactReport { node_id: 3, ..CompactReport::default() })
+    }
+
+    async fn checkpoint(self, _: Context, dir: String) -> Result<CheckpointReport, KvError> {
+        self.begin("checkpoint", dir.as_bytes()).await?;
+        Ok(CheckpointReport { dir, ..CheckpointReport::default() })
+    }
+
+    async fn verify_tables(self, _: Context) -> Result<TablesReport, KvError> {
+        self.begin("verify_tables", b"").await?;
+        Ok(TablesReport { tables: 7, ..TablesReport::default() })
     }
 }
 

@@ -354,7 +354,7 @@ fn names_are_listed_and_directories_renamed() {
     let disk = disk();
     put(&disk, "/d/b", b"12345");
     disk.create_dir_all(path("/d/a/x")).unwrap();
-    let entry = |name: &str, is_dir, len| DirEntry { name: name.into(), is_dir, len };
+    let entry = |name: &str, is_dir, len| DirEntry { name: name.into(), is_dir, len, disk_bytes: len };
     assert_eq!(disk.list(path("/d")).unwrap(), [entry("a", true, 0), entry("b", false, 5)]);
     assert_eq!([path("/d"), path("/d/b")].map(|p| disk.permissions(p).unwrap()), [0o700, 0o600]);
     assert_eq!(disk.rename(path("/d/a"), path("/d/b")).unwrap_err().kind(), ErrorKind::NotADirectory);
