@@ -78,6 +78,7 @@ impl Db {
     /// # Errors
     /// As [`Db::flush`], also where the compaction has no room.
     pub fn compact_range(&self, range: &ScanRange) -> Result<(), StoreError> {
+        self.writer.keep_time();
         self.store.compact_range(range)
     }
 

@@ -317,6 +317,25 @@ fn a_value_segment_is_complete_from_its_first_day() {
     assert_eq!(again, state);
 }
 
+#[test]
+fn time_goes_on_and_what_no_state_needs_of_it_is_forgotten() {
+    let step = |index, time| Edit::LogTime(TimeStep { index, time });
+    let indexes = |state: &State| state.times.iter().map(|step| step.index).collect::<Vec<_>>();
+    let state = accepted(&blank(), vec![step(2, 10), step(5, 20), step(9, 30), flushed(7)]);
+    assert_eq!(indexes(&state), [5, 9]);
+    let back = |what, from, to| InvalidEdit::Backwards { what, from, to };
+    refused(&state, vec![step(10, 30)], back("the log time", 31, 30));
+    refused(&state, vec![step(9, 31)], back("the entry of a log time", 10, 9));
+    let kept = accepted(&state, vec![Edit::HistoryFloor(Some(6)), step(12, 40), flushed(20)]);
+    assert_eq!((indexes(&kept), kept.history_floor), (vec![5, 9, 12], Some(6)));
+    refused(&kept, vec![Edit::HistoryFloor(Some(5))], back("the history floor", 6, 5));
+    let later = accepted(&kept, vec![Edit::HistoryFloor(Some(11))]);
+    assert_eq!(indexes(&later), [9, 12]);
+    let given_up = accepted(&later, vec![Edit::HistoryFloor(None)]);
+    assert_eq!((indexes(&given_up), given_up.history_floor), (vec![12], None));
+    accepted(&given_up, vec![Edit::HistoryFloor(Some(3))]);
+}
+
 /// An edit out of a small world, so that edits often meet.
 fn any_edit() -> impl Strategy<Value = Edit> {
     let id = 1..12u64;

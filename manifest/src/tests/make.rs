@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kv_vfs::{Clock, IoMode, ManualClock, MemVfs, Vfs};
 
 use crate::{
-    ChangeSet, Edit, Identity, LogPosition, Manifest, ManifestError, SealedInfo, SegmentRef, State, TableMeta,
+    ChangeSet, Edit, Identity, LogPosition, Manifest, ManifestError, SealedInfo, SegmentRef, State,
+    TableMeta, TimeStep,
 };
 
 pub(crate) fn dir() -> &'static Path {
@@ -119,7 +120,12 @@ pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
         ("roll", vec![seal(1), open_segment(2, 3)]),
         (
             "flush",
-            vec![Edit::AddTable(table(4, 0, "a", "m", &[1])), flushed(3), Edit::ReplayFrom { segment: 2 }],
+            vec![
+                Edit::AddTable(table(4, 0, "a", "m", &[1])),
+                Edit::LogTime(TimeStep { index: 2, time: 1_700_000_000 }),
+                flushed(3),
+                Edit::ReplayFrom { segment: 2 },
+            ],
         ),
         ("flush", vec![Edit::AddTable(table(5, 0, "c", "z", &[1, 2])), flushed(7)]),
         ("roll", vec![seal(2), open_segment(3, 6), Edit::ReplayFrom { segment: 3 }]),
@@ -131,6 +137,7 @@ pub(crate) fn life() -> Vec<(&'static str, Vec<Edit>)> {
                 Edit::AddTable(table(8, 1, "n", "z", &[2])),
                 Edit::RemoveTable { id: 4 },
                 Edit::RemoveTable { id: 5 },
+                Edit::HistoryFloor(Some(6)),
             ],
         ),
         ("gc", vec![add_values(4, 9), remap(1, 9), remap(2, 9)]),
