@@ -102,6 +102,7 @@ impl RunningNode {
             members: members(settings, address),
             cluster_id: store.state().identity.cluster_id,
             dialer: world.dialer,
+            clock: world.environment.clock.clone(),
             heartbeat_ms: settings.raft.heartbeat_ms,
             election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
             retained_log_bytes: settings.raft.retained_log_bytes,
