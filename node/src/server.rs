@@ -250,6 +250,8 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         table_compression: engine.compression,
         block_cache_bytes: engine.block_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
+        keep_versions: engine.keep_versions,
+        keep_age: (engine.keep_age_ms > 0).then(|| Duration::from_secs(engine.keep_age_ms.div_ceil(1000))),
         compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
         ..Options::default()
     }
@@ -300,6 +302,11 @@ impl Health for NodeHealth {
             ("kvnode_raft_first_log_index", "First entry that the log still holds.", status.first_log),
             ("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log),
             ("kvnode_applied_index", "Last entry applied.", self.0.store.applied().map_or(0, |at| at.index)),
+            (
+                "kvnode_log_time_seconds",
+                "What time it is to the last entry applied, since 1970.",
+                status.log_time,
+            ),
             ("kvnode_log_waiting_bytes", "Appended and not yet durable.", self.0.store.log().waiting_bytes()),
             ("kvnode_tables", "Tables of the LSM.", self.0.store.tables().len() as u64),
         ];

@@ -357,6 +357,7 @@ impl RaftNode {
             committed: self.store.log().committed_next().saturating_sub(1),
             applied: self.store.applied().map_or(0, |at| at.index),
             flushed: self.store.flushed().map_or(0, |at| at.index),
+            log_time: self.store.time().into(),
         }
     }
 
@@ -387,6 +388,7 @@ impl RaftNode {
                 committed: 0,
                 applied: 0,
                 flushed: 0,
+                log_time: 0,
             },
         }
     }

@@ -173,7 +173,7 @@ mod tests {
     fn a_leap_of_the_clock_is_believed_by_the_next_leader_only() {
         let (store, wall) = (new_store(), Arc::new(Wall::default()));
         let time = LeaderTime::new(store.clone(), wall.clone());
-        let mut at = |term, seconds: u64| {
+        let at = |term, seconds: u64| {
             wall.0.store(seconds * 1000, std::sync::atomic::Ordering::Relaxed);
             time.stamp(term)
         };
