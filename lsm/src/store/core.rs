@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     pub applied: Option<Position>,
     /// The newest membership applied.
     pub membership: Option<(Position, Bytes)>,
+    /// What time it is, as entries say.
+    pub time: LogTime,
     /// Bytes of log applied to the active memtable.
     log_bytes: u64,
     /// When the active memtable began, by the monotonic clock; `None`: before that clock.
@@ -88,9 +90,9 @@ impl Core {
             table_id: 0,
         };
         let applied = state.flushed.as_ref().map(from_manifest);
-        let progress =
-            Progress { applied, membership: decode_membership(&state.membership)?, ..Progress::default() };
         let history = History::new(Kept::of(&options), state);
+        let (membership, time) = (decode_membership(&state.membership)?, history.time());
+        let progress = Progress { applied, membership, time, ..Progress::default() };
         let core = Self {
             vfs,
             dir: dir.into(),
@@ -215,7 +217,8 @@ impl Core {
         // What is visible before the tables: seen with the old sequence number, the new tables would lack
         // every key that was written since. A snapshot taken now waits for both.
         moments.replaced(self.view(), at.index, time);
-        *progress = Progress { applied: Some(at), membership, ..Progress::default() };
+        let time = time.max(progress.time);
+        *progress = Progress { applied: Some(at), membership, time, ..Progress::default() };
         *flushed = Some(at);
         self.install(|view| {
             view.active = Arc::default();
@@ -302,7 +305,8 @@ impl Core {
     /// Applies the entry that comes next; an older one again does nothing. One caller at a time.
     pub(crate) fn apply(&self, entry: &Entry) -> Result<Applied, StoreError> {
         let view = self.view();
-        {
+        // What time it is to this entry.
+        let time = {
             let progress = self.progress.lock();
             match progress.applied {
                 Some(applied) if entry.at.index <= applied.index => return Ok(Applied::Nothing),
@@ -312,18 +316,16 @@ impl Core {
                         "entry {next} is to be applied after entry {last}: the log has lost what is between"
                     )));
                 }
-                _ => {}
+                _ => progress.time.max(entry.time),
             }
-        }
-        // What time it is to this entry.
-        let time = self.visible().time.max(entry.time);
+        };
         let applied = match self.refused(&view, entry, time)? {
             Some(refused) => refused,
             None => insert(&view.active, entry)?,
         };
         let mut progress = self.progress.lock();
         progress.log_bytes += log_bytes(entry);
-        progress.applied = Some(entry.at);
+        (progress.applied, progress.time) = (Some(entry.at), time);
         if let Payload::Membership(blob) = &entry.payload {
             progress.membership = Some((entry.at, blob.clone()));
         }

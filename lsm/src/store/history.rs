@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(edits.len(), 7, "{edits:?}");
         history.flushed(26);
         // The step that says what time it was at the floor stays.
-        assert_eq!((history.time_at(22), history.time_at(23)), (130, 140));
+        assert_eq!((history.time_at(22), history.time_at(23)), (0, 140));
         (31..=60).for_each(|index| history.applied(index, 161));
         assert_eq!(history.compaction_edit(), Some(Edit::HistoryFloor(Some(26))));
         assert_eq!(history.install_edits(80, 170), [step(80, 170), Edit::HistoryFloor(Some(80))]);

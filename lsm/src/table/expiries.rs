@@ -8,7 +8,7 @@ use crate::key::Slot;
 
 /// Times that are kept, at most.
 const BOUNDS_MAX: usize = 17;
-/// Expiries that are looked at, at most: of more, every second, fourth, ... one.
+/// Expiries that are looked at, at most: of more a half, a quarter, ... of them.
 const SAMPLES_MAX: usize = 4096;
 
 /// How many versions of a table expire, and when about.
@@ -60,9 +60,16 @@ pub(super) struct ExpiryTally {
     count: u64,
     first: LogTime,
     last: LogTime,
-    samples: Vec<LogTime>,
+    samples: Vec<Sample>,
     /// One of so many is a sample, as a power of two.
-    stride: u32,
+    sparse: u32,
+}
+
+/// An expiry, and by what it was chosen: a number that says nothing of its place, so that no order of the keys
+/// shows in what is chosen.
+struct Sample {
+    lot: u64,
+    time: LogTime,
 }
 
 impl ExpiryTally {
@@ -70,24 +77,25 @@ impl ExpiryTally {
         let Some(time) = slot.expires().time() else { return };
         self.first = if self.count == 0 { time } else { self.first.min(time) };
         self.last = self.last.max(time);
-        if self.count.trailing_zeros() >= self.stride {
-            self.samples.push(time);
-        }
         self.count += 1;
+        let lot =
+            self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15).reverse_bits().wrapping_mul(0xd134_2543_de82_ef95);
+        if lot.leading_zeros() < self.sparse {
+            return;
+        }
+        self.samples.push(Sample { lot, time });
         if self.samples.len() == SAMPLES_MAX {
-            let mut is_kept = false;
-            self.samples.retain(|_| {
-                is_kept = !is_kept;
-                is_kept
-            });
-            self.stride += 1;
+            self.sparse += 1;
+            let sparse = self.sparse;
+            self.samples.retain(|sample| sample.lot.leading_zeros() >= sparse);
         }
     }
 
     pub(super) fn finish(&mut self) -> Expiries {
-        self.samples.sort_unstable();
+        self.samples.sort_unstable_by_key(|sample| sample.time);
         let (parts, last) = (BOUNDS_MAX - 1, self.samples.len().saturating_sub(1));
-        let inner = (1..parts).filter_map(|part| self.samples.get(last * part / parts));
+        let inner =
+            (1..parts).filter_map(|part| self.samples.get(last * part / parts)).map(|sample| &sample.time);
         let mut bounds: Vec<LogTime> =
             std::iter::once(&self.first).chain(inner).chain([&self.last]).copied().collect();
         bounds.dedup();

@@ -103,7 +103,7 @@ pub(crate) fn few() -> Versions {
     versions.insert(version(b"key039", 20), pointer(2, 0, 9));
     versions.insert(version(b"zebra", u64::MAX), inline(&[7; 200]));
     versions.insert(
-        version(b"zebra", 4),
+        version(b"zebra", 6),
         Slot::Inline(Bytes::from_static(b"gone soon"), Expiry::at(1_700_000_000)),
     );
     versions

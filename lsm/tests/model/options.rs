@@ -1,10 +1,12 @@
 //! Option sets: everything tiny, huge, on and off.
 
+use std::time::Duration;
+
 use kv_lsm::Options;
 use kv_vlog::Compression;
 
 /// How many there are.
-pub const SETS: usize = 20;
+pub const SETS: usize = 23;
 
 /// So small that a sequence flushes, rolls and compacts every few steps.
 fn small() -> Options {
@@ -57,6 +59,12 @@ pub fn of(seed: u64) -> (&'static str, Options) {
         ("a filter that passes half", Options { filter_false_positive: 0.5, ..small() }),
         ("a filter that passes nothing", Options { filter_false_positive: 0.000_001, ..small() }),
         ("tiny groups", Options { group_bytes_max: 1, waiting_bytes_max: 1, ..small() }),
+        ("states of some revisions kept", Options { keep_versions: 30, ..small() }),
+        ("states of some time kept", Options { keep_age: Some(Duration::from_secs(3)), ..small() }),
+        (
+            "states of either kept",
+            Options { keep_versions: 10, keep_age: Some(Duration::from_secs(1)), ..small() },
+        ),
         (
             "large memtables, small tables",
             Options { block_bytes: 64, table_bytes: 1 << 10, ..Options::default() },
