@@ -52,6 +52,14 @@ struct Recorded {
     floor: Option<u64>,
 }
 
+impl Recorded {
+    /// Whether it does not know of this step, nor that it is that late.
+    fn is_before(&self, step: &TimeStep) -> bool {
+        let (index, time) = self.step.map_or((None, 0), |last| (Some(last.index), last.time));
+        Some(step.index) > index && step.time > time
+    }
+}
+
 impl History {
     pub(crate) fn new(kept: Kept, state: &State) -> Self {
         let flushed = state.flushed.map_or(0, |at| at.index);
@@ -119,8 +127,7 @@ impl History {
 
     /// The edits that go with the flush of everything up to this entry.
     pub(crate) fn flush_edits(&mut self, index: u64) -> Vec<Edit> {
-        let known = self.recorded.step.map(|step| step.index);
-        let new = self.steps.iter().filter(|step| step.index <= index && Some(step.index) > known);
+        let new = self.steps.iter().filter(|step| step.index <= index && self.recorded.is_before(step));
         let mut new: Vec<TimeStep> = new.copied().collect();
         if self.floor.is_none() {
             new.drain(..new.len().saturating_sub(1));
@@ -131,8 +138,7 @@ impl History {
 
     /// The edits that go with the installation of a state as of this entry and time.
     pub(crate) fn install_edits(&mut self, index: u64, time: LogTime) -> Vec<Edit> {
-        let is_new = self.recorded.step.is_none_or(|step| step.index < index && step.time < time);
-        let step = (is_new && time > 0).then_some(TimeStep { index, time });
+        let step = Some(TimeStep { index, time }).filter(|step| self.recorded.is_before(step));
         self.recorded.step = step.or(self.recorded.step);
         let floor = self.floor.map(|_| index);
         let is_other = floor != self.recorded.floor;
@@ -234,6 +240,12 @@ mod tests {
         assert_eq!(history.install_edits(80, 170), [step(80, 170), Edit::HistoryFloor(Some(80))]);
         history.replaced(80, 170);
         assert_eq!((history.floor(), history.time(), history.durable_time()), (Some(80), 170, 170));
+        // A state of the same time.
+        assert_eq!(history.install_edits(90, 170), [Edit::HistoryFloor(Some(90))]);
+        history.replaced(90, 170);
+        assert_eq!(history.flush_edits(95), []);
+        history.applied(96, 171);
+        assert_eq!(history.flush_edits(96), [step(96, 171)]);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn an_unknown_edit_is_refused_by_name() {
     bytes.extend(crate::encode::frame(&[2, 0, 0, 1, 77, 1, 2, 3]).unwrap());
     let error = refusal(&with_contents(&vfs, &path, &bytes)).to_string();
     let expected =
-        "edit kind 77 in change-set 2 of MANIFEST-000001 is newer than this program's 14: upgrade kvnode";
+        "edit kind 77 in change-set 2 of MANIFEST-000001 is newer than this program's 16: upgrade kvnode";
     assert_eq!(error, expected);
 }
 

@@ -8,7 +8,9 @@ use kv_lsm::gc::{Standing, files};
 use kv_lsm::{NewStore, Options, Store};
 use kv_manifest::names::{self, FileName};
 use kv_vfs::{MemVfs, Survival, Vfs};
-use kv_vlog::{Compression, Entry, LogState, Op, OpValue, Payload, Position, StoredValue, Vote, seq_of};
+use kv_vlog::{
+    Compression, Entry, Expiry, LogState, LogTime, Op, OpValue, Payload, Position, StoredValue, Vote, seq_of,
+};
 
 use crate::dice::{Dice, key};
 use crate::node::{Contents, contents, records_of};
@@ -96,8 +98,7 @@ impl Fixture {
 fn write(store: &Store, dice: &mut Dice, count: u64) {
     let first = store.log().state().last.map_or(0, |at| at.index + 1);
     for index in first..first + count {
-        let entry =
-            Entry { at: Position { term: 1 + first / 4, index }, time: 0, payload: payload(dice, index) };
+        let entry = crate::node::entry(Position { term: 1 + first / 4, index }, payload(dice, index));
         store.log().append(vec![entry], Box::new(|_| {})).unwrap();
         store.log().wait_durable().unwrap();
         store.log().set_committed(index + 1);
@@ -117,7 +118,9 @@ fn install(store: &Store, dice: &mut Dice) {
     let index = store.log().state().last.map_or(0, |at| at.index + 3);
     let mut all = contents(store).unwrap();
     for (number, length) in [(0, 3_000), (1, 50), (2, 1_200)] {
-        all.insert(format!("sent{number}").into(), (seq_of(index, number), dice.bytes(length, 1)));
+        // One that stays, and two that go away when nobody looks any more.
+        let expires = if number == 0 { Expiry::NEVER } else { Expiry::at(LogTime::MAX) };
+        all.insert(format!("sent{number}").into(), (seq_of(index, number), dice.bytes(length, 1), expires));
     }
     let mut receiver = store.receive().unwrap();
     records_of(&all).into_iter().for_each(|record| receiver.add(record).unwrap());

@@ -88,7 +88,7 @@ impl Reading<'_> {
     }
 
     fn keys(&self, errors: &mut Vec<StoreError>) -> Result<(), String> {
-        for (key, (revision, value)) in &self.fixture.contents {
+        for (key, (revision, value, _)) in &self.fixture.contents {
             match self.store.get(key, None) {
                 Ok(Some(found)) if (found.revision, &found.value) == (*revision, value) => {}
                 Ok(found) => return Err(format!("{key:?} reads as {:?}", found.map(|found| found.revision))),

@@ -72,7 +72,7 @@ pub fn contents(store: &Store) -> Result<Contents, StoreError> {
         let read = store.get(&item.key, None)?;
         let read = read.unwrap_or_else(|| panic!("{:?} is in the scan, but cannot be read", item.key));
         assert_eq!(read.revision, item.revision, "{:?}: the scan and the read differ", item.key);
-        found.insert(item.key, (read.revision, read.value));
+        found.insert(item.key, (read.revision, read.value, read.expires));
     }
     Ok(found)
 }
@@ -83,7 +83,7 @@ pub fn explain(found: &Contents, expected: &Contents) -> String {
     keys.sort();
     keys.dedup();
     let show = |contents: &Contents, key| match contents.get(key) {
-        Some((seq, value)) => format!("version {seq} of {} bytes", value.len()),
+        Some((seq, value, expires)) => format!("version {seq} of {} bytes, {expires:?}", value.len()),
         None => "nothing".into(),
     };
     let differs = keys.into_iter().filter(|key| found.get(*key) != expected.get(*key));

@@ -16,8 +16,8 @@ use crate::coverage::Coverage;
 use crate::crash::Subject;
 use crate::world::{Life, dir, shared};
 pub use check::contents;
-pub use model::Contents;
 use model::Model;
+pub use model::{Contents, entry};
 pub use run::records_of;
 pub(crate) use script::stored;
 
@@ -46,6 +46,7 @@ impl Subject for Node {
     const NAME: &'static str = "node";
     const REQUIRED: &'static [&'static str] = &[
         "a put under way",
+        "a put that expires under way",
         "a delete under way",
         "a batch under way",
         "a condition under way",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_vlog::{Entry, Expect, Op, OpValue, Payload, Position, Vote, seq_of};
+use kv_vlog::{Entry, Expect, Expiry, LogTime, Op, OpValue, Payload, Position, Vote, seq_of};
 
 use crate::crash::Known;
 
@@ -27,8 +27,17 @@ pub struct Log {
     pub vote: Option<Vote>,
 }
 
-/// All keys with version and value.
-pub type Contents = BTreeMap<Bytes, (u64, Bytes)>;
+/// All keys with version, value, and when it goes away.
+pub type Contents = BTreeMap<Bytes, (u64, Bytes, Expiry)>;
+
+/// An entry as a leader makes it: with each one it is later, but a blank one says nothing of that.
+pub fn entry(at: Position, payload: Payload) -> Entry {
+    let time = if payload == Payload::Blank { 0 } else { FIRST_TIME + at.index as LogTime };
+    Entry { at, time, payload }
+}
+
+/// What time it is at the first entry.
+pub const FIRST_TIME: LogTime = 1_700_000_000;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +84,9 @@ fn operations_under_way(payload: &Payload, note: &mut dyn FnMut(&str)) {
     }
     for op in payload.ops() {
         match op {
+            Op::Put { value: OpValue::Full(value), .. } if value.expires != Expiry::NEVER => {
+                note("a put that expires");
+            }
             Op::Put { .. } => note("a put"),
             Op::Delete { .. } => note("a delete"),
             Op::Check { .. } => note("a condition"),
@@ -97,11 +109,20 @@ impl Log {
 
     /// What the entries below this index come to, when applied.
     pub fn contents(&self, next: u64) -> Contents {
-        let mut contents = Contents::new();
+        let (mut contents, mut time) = (Contents::new(), 0);
         for entry in self.entries.iter().take(next as usize) {
+            time = entry.time.max(time);
+            // Nothing that an entry says can be about what has expired before.
+            contents.retain(|_, (.., expires)| !expires.is_past(time));
             apply(&mut contents, entry);
         }
+        contents.retain(|_, (.., expires)| !expires.is_past(time));
         contents
+    }
+
+    /// What time it is with the entries below this index.
+    pub fn time(&self, next: u64) -> LogTime {
+        self.entries.iter().take(next as usize).map(|entry| entry.time).max().unwrap_or_default()
     }
 
     /// The newest membership below this index.
@@ -117,7 +138,7 @@ impl Log {
 fn apply(contents: &mut Contents, entry: &Entry) {
     let holds = |op: &Op| match op {
         Op::Check { key, expect: Expect::Absent } => !contents.contains_key(key),
-        Op::Check { key, expect: Expect::Seq(seq) } => contents.get(key).is_some_and(|(at, _)| at == seq),
+        Op::Check { key, expect: Expect::Seq(seq) } => contents.get(key).is_some_and(|(at, ..)| at == seq),
         Op::Put { .. } | Op::Delete { .. } => true,
     };
     if !entry.payload.ops().iter().all(holds) {
@@ -126,8 +147,8 @@ fn apply(contents: &mut Contents, entry: &Entry) {
     for (number, op) in (0..).zip(entry.payload.ops()) {
         match op {
             Op::Put { key, value: OpValue::Full(value) } => {
-                let value = value.decode().expect("made here");
-                contents.insert(key.clone(), (seq_of(entry.at.index, number), value));
+                let (expires, value) = (value.expires, value.decode().expect("made here"));
+                contents.insert(key.clone(), (seq_of(entry.at.index, number), value, expires));
             }
             Op::Put { value: OpValue::At { .. }, .. } => unreachable!("the model holds values"),
             Op::Delete { key } => drop(contents.remove(key)),

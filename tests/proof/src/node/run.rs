@@ -6,10 +6,10 @@ use bytes::Bytes;
 use kv_lsm::{ExportRecord, ExportValue, Store, StoreError};
 use kv_manifest::Manifest;
 use kv_vfs::{ManualClock, Vfs};
-use kv_vlog::{Callback, Entry, Payload, Position, Vote};
+use kv_vlog::{Callback, Entry, Expiry, Payload, Position, Vote};
 
 use super::check::{compare, contents, explain};
-use super::model::{Contents, Model, Request};
+use super::model::{Contents, Model, Request, entry};
 use super::script::{Step, payload, script, stored};
 use super::{Node, Opened};
 use crate::coverage::Coverage;
@@ -93,12 +93,12 @@ pub fn go_on(opened: Opened, vfs: &Arc<dyn Vfs>, life: &Arc<Life<Model>>, seed: 
 
 /// What a peer with these contents sends.
 pub fn records_of(contents: &Contents) -> Vec<ExportRecord> {
-    let record = |(key, (seq, value)): (&Bytes, &(u64, Bytes))| {
+    let record = |(key, (seq, value, expires)): (&Bytes, &(u64, Bytes, Expiry))| {
         let is_inline = (value.len() as u64) < options().separate_bytes_min;
         let value = if is_inline {
-            ExportValue::Inline(value.clone(), kv_vlog::Expiry::NEVER)
+            ExportValue::Inline(value.clone(), *expires)
         } else {
-            ExportValue::Stored(stored(key, value.clone()))
+            ExportValue::Stored(stored(key, value.clone(), *expires))
         };
         ExportRecord { key: key.clone(), seq: *seq, value }
     };
@@ -197,7 +197,7 @@ impl Driver<'_> {
             let known = self.life.known();
             (known.term, known.log().entries.len() as u64)
         };
-        let entry = Entry { at: Position { term, index }, time: 0, payload };
+        let entry = entry(Position { term, index }, payload);
         let acknowledge = self.ask(Request::Append(Arc::new(entry.clone())));
         Ok(self.store.log().append(vec![entry], acknowledge)?)
     }
@@ -246,7 +246,7 @@ impl Driver<'_> {
         log.entries.truncate(committed as usize);
         let blank = (0..voided).map(|_| Payload::Blank);
         for (index, payload) in (committed..).zip(payloads.into_iter().chain(blank)) {
-            log.entries.push(Arc::new(Entry { at: Position { term, index }, time: 0, payload }));
+            log.entries.push(Arc::new(entry(Position { term, index }, payload)));
         }
         let next = log.entries.len() as u64;
         let records = records_of(&log.contents(next));
@@ -262,7 +262,10 @@ impl Driver<'_> {
             known.ask(Request::Install(Arc::new(log.entries.clone())))
         };
         let at = Position { term: log.entries[next as usize - 1].at.term, index: next - 1 };
-        assert!(self.store.install(whole, at, 0, log.membership(next))?, "{at:?} was applied here already");
+        assert!(
+            self.store.install(whole, at, log.time(next), log.membership(next))?,
+            "{at:?} was applied here already"
+        );
         let mut known = self.life.known();
         known.acknowledge(number);
         (known.purged, known.flushed, known.committed) = (next, next, next);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_vlog::{Compression, Expect, Op, OpValue, Payload, StoredValue};
+use kv_vlog::{Compression, Expect, Expiry, LogTime, Op, OpValue, Payload, StoredValue};
 
+use super::model::FIRST_TIME;
 use crate::dice::{Dice, key};
 
 /// One thing to do.
@@ -56,18 +57,24 @@ fn op(dice: &mut Dice) -> Op {
     match dice.below(10) {
         0..2 => Op::Delete { key },
         2 => Op::Check { key, expect: Expect::Absent },
+        3 => {
+            // Some at once, some never in this script.
+            let expires = Expiry::at(FIRST_TIME + dice.below(300) as LogTime);
+            let value = OpValue::Full(stored(&key, dice.value(), expires));
+            Op::Put { key, value }
+        }
         _ => put(key, dice.value()),
     }
 }
 
 fn put(key: Bytes, value: Bytes) -> Op {
-    let value = OpValue::Full(stored(&key, value));
+    let value = OpValue::Full(stored(&key, value, Expiry::NEVER));
     Op::Put { key, value }
 }
 
 /// The value as the engine stores it.
-pub fn stored(key: &[u8], value: Bytes) -> StoredValue {
-    StoredValue::new(key, value, &Compression::default())
+pub fn stored(key: &[u8], value: Bytes, expires: Expiry) -> StoredValue {
+    StoredValue::expiring(key, value, &Compression::default(), expires)
 }
 
 /// Entries of many groups that nobody waits for, and then a flush: it gets its turn while the log has

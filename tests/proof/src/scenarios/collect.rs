@@ -101,7 +101,7 @@ pub fn a_collected_file_is_removed_under_its_readers() {
     let mut collection = begin(&run);
     copy(&mut collection);
     assert_eq!(collection.finish().unwrap().values, 3, "what the snapshot sees is moved, too");
-    for (key, (revision, value)) in &expected {
+    for (key, (revision, value, _)) in &expected {
         let found = snapshot.get(key, None).unwrap().unwrap();
         assert_eq!((found.revision, &found.value), (*revision, value), "{key:?} in the snapshot");
     }
@@ -114,14 +114,14 @@ pub fn a_collected_file_is_removed_under_its_readers() {
     assert_eq!(collection.finish().unwrap().values, 2, "the dead one is left out");
     let is_there = |file: &u64| run.disk.exists(&dir().join(names::segment_name(*file))).unwrap();
     assert!(collected.iter().all(is_there), "somebody reads it");
-    for (key, (_, value)) in &expected {
+    for (key, (_, value, _)) in &expected {
         assert_eq!(iter.key(), Some(&key[..]));
         assert_eq!(iter.value().unwrap().map(|found| found.value).as_ref(), Some(value));
         iter.next().unwrap();
     }
     for at in found {
         let value = run.store.value(&at.key, at.revision, &at.slot, None).unwrap().value;
-        assert_eq!(Some(&value), expected.get(&at.key).map(|(_, value)| value));
+        assert_eq!(Some(&value), expected.get(&at.key).map(|(_, value, _)| value));
     }
     drop((iter, reader));
     assert!(!collected.iter().any(is_there), "nobody reads it any more");
@@ -182,7 +182,7 @@ pub fn a_collection_races_an_overwrite_and_wins() {
             run.store.flush().unwrap();
         }
         let expected = run.contents();
-        assert_eq!(expected.get(&b"a"[..]).map(|(_, value)| value.len()), Some(5_000));
+        assert_eq!(expected.get(&b"a"[..]).map(|(_, value, _)| value.len()), Some(5_000));
         let act = |run: &Run, steps: &Steps| {
             finish(collection);
             holds(run, &expected);
@@ -198,7 +198,7 @@ pub fn a_collection_races_an_overwrite_and_wins() {
 pub fn a_compressed_value_is_moved_without_its_codec() {
     let run = Run::new();
     let put_text = |key: &'static str, length: usize| {
-        let value = stored(key.as_bytes(), Bytes::from(vec![b't'; length]));
+        let value = stored(key.as_bytes(), Bytes::from(vec![b't'; length]), kv_vlog::Expiry::NEVER);
         assert!(value.stored_bytes() < length / 2, "it is compressed");
         Payload::Ops(vec![Op::Put { key: key.into(), value: OpValue::Full(value) }])
     };

@@ -144,7 +144,7 @@ impl Run {
 /// A put of so many bytes.
 pub(super) fn put(name: &str, length: usize) -> Payload {
     let (key, value) = (Bytes::copy_from_slice(name.as_bytes()), Dice(length as u64).bytes(length, 1));
-    let value = OpValue::Full(stored(&key, value));
+    let value = OpValue::Full(stored(&key, value, kv_vlog::Expiry::NEVER));
     Payload::Ops(vec![Op::Put { key, value }])
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv_vfs::MemVfs;
-use kv_vlog::{Expect, Op, Payload, Position, Vote, seq_of};
+use kv_vlog::{Expect, Expiry, Op, Payload, Position, Vote, seq_of};
 
 use super::run::{A_SEGMENT, Run, Steps, at_every_loss, put};
 use crate::node::Contents;
@@ -12,8 +12,9 @@ const AT: Position = Position { term: 2, index: 9 };
 
 /// What a peer sends.
 fn of_a_peer() -> Contents {
-    let value =
-        |name: &'static str, index| (Bytes::from(name), (seq_of(index, 0), Bytes::from(vec![9; 3_000])));
+    let value = |name: &'static str, index| {
+        (Bytes::from(name), (seq_of(index, 0), Bytes::from(vec![9; 3_000]), Expiry::NEVER))
+    };
     Contents::from([value("a", 7), value("z", 9)])
 }
 
@@ -157,7 +158,7 @@ pub fn the_applied_position_is_ahead_of_what_is_applied() {
     run.write(1, [put("b", 3_000), put("c", 10)]);
     run.commit(5);
     let expected = run.contents();
-    assert_eq!(expected.get(&b"a"[..]).map(|(_, value)| value.len()), Some(50));
+    assert_eq!(expected.get(&b"a"[..]).map(|(_, value, _)| value.len()), Some(50));
     let act = |run: &Run, steps: &Steps| {
         run.store.flush().unwrap();
         steps.done();
