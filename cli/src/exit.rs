@@ -85,6 +85,9 @@ impl From<Error> for Failure {
             }
             Error::Deadline { .. } => "; ask `kvadmin cluster status`, or give more --timeout",
             Error::TooLarge { limit: Limit::Value, .. } => "; `kvadmin import` stores longer files in parts",
+            Error::Compacted { .. } => {
+                " (what is kept: engine.keep_versions, engine.keep_age_ms of the node)"
+            }
             _ => "",
         };
         Self::new(exit, format!("{error}{hint}"))
@@ -116,6 +119,7 @@ mod tests {
             (too_large, 1, "kvadmin import"),
             (Error::Corrupt("file 5".into()), 6, "file 5"),
             (Error::SnapshotExpired, 1, "start it again"),
+            (Error::Compacted { oldest: 9 }, 1, "revision 9 (what is kept: engine.keep_versions"),
         ] {
             let failure = Failure::from(error.clone()).of("a/b");
             assert_eq!(failure.exit as u8, code, "{error:?}");

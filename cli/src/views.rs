@@ -2,7 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentKind, SegmentState, TableMeta, TimeStep};
+use kv_manifest::{Edit, Identity, LogPosition, SealedInfo, SegmentKind, SegmentState, TableMeta};
+use kv_vlog::Expiry;
 use serde_json::{Value, json};
 
 use crate::bytes_text;
@@ -18,6 +19,19 @@ pub fn time(unix_ms: u64) -> String {
         Some(time) if unix_ms < 253_402_300_800_000 => humantime::format_rfc3339_millis(time).to_string(),
         _ => format!("{unix_ms} ms"),
     }
+}
+
+/// A time in seconds since 1970, for people.
+pub fn seconds(unix_seconds: u64) -> String {
+    match UNIX_EPOCH.checked_add(Duration::from_secs(unix_seconds)) {
+        Some(time) if unix_seconds < 253_402_300_800 => humantime::format_rfc3339_seconds(time).to_string(),
+        _ => format!("{unix_seconds} s"),
+    }
+}
+
+/// When a version goes away; nothing where it stays.
+pub fn expiry(expires: Expiry) -> String {
+    expires.time().map(|time| seconds(time.into())).unwrap_or_default()
 }
 
 /// Bytes as hexadecimal digits.
@@ -175,7 +189,7 @@ pub fn edit_text(edit: &Edit) -> String {
         Edit::PurgeFloor(at) => format!("log purged up to {}", position_text(at)),
         Edit::NextFile(number) => format!("next file number {number}"),
         Edit::Epoch(number) => format!("epoch {number}"),
-        Edit::LogTime(step) => format!("log time {} from entry {} on", step.time, step.index),
+        Edit::LogTime(step) => format!("log time {} from entry {} on", seconds(step.time.into()), step.index),
         Edit::HistoryFloor(Some(floor)) => format!("states from entry {floor} on can be read"),
         Edit::HistoryFloor(None) => "only the newest state can be read".to_string(),
     }
@@ -188,6 +202,8 @@ pub fn preview(key: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kv_manifest::TimeStep;
+
     use super::*;
 
     #[test]
@@ -232,5 +248,11 @@ mod tests {
     fn any_time_has_a_text() {
         assert_eq!(time(1_700_000_060_005), "2023-11-14T22:14:20.005Z");
         assert_eq!(time(u64::MAX), format!("{} ms", u64::MAX));
+        assert_eq!(seconds(1_700_000_060), "2023-11-14T22:14:20Z");
+        assert_eq!(seconds(u64::MAX), format!("{} s", u64::MAX));
+        assert_eq!(
+            (expiry(Expiry::NEVER), expiry(Expiry::at(60))),
+            ("".into(), "1970-01-01T00:01:00Z".into())
+        );
     }
 }

@@ -103,6 +103,7 @@ impl RunningNode {
             members: members(settings, address),
             cluster_id: store.state().identity.cluster_id,
             dialer: world.dialer,
+            clock: world.environment.clock.clone(),
             heartbeat_ms: settings.raft.heartbeat_ms,
             election_timeout_ms: settings.raft.election_timeout_ms_min..settings.raft.election_timeout_ms_max,
             retained_log_bytes: settings.raft.retained_log_bytes,
@@ -251,6 +252,8 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         block_cache_bytes: engine.block_cache_bytes,
         value_cache_bytes: engine.value_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),
+        keep_versions: engine.keep_versions,
+        keep_age: (engine.keep_age_ms > 0).then(|| Duration::from_secs(engine.keep_age_ms.div_ceil(1000))),
         compactions_max: usize::try_from(engine.compactions_max).unwrap_or(usize::MAX),
         base_bytes: engine.base_bytes,
         level_multiplier: engine.level_multiplier,
@@ -309,6 +312,8 @@ impl Health for NodeHealth {
         metrics.gauge("kvnode_raft_last_log_index", "Last entry of the log.", status.last_log);
         let applied = self.0.store.applied().map_or(0, |at| at.index);
         metrics.gauge("kvnode_applied_index", "Last entry applied.", applied);
+        let help = "What time it is to the last entry applied, since 1970.";
+        metrics.gauge("kvnode_log_time_seconds", help, status.log_time);
         let waiting = self.0.store.log().waiting_bytes();
         metrics.gauge("kvnode_log_waiting_bytes", "Appended and not yet durable.", waiting);
         metrics.gauge("kvnode_tables", "Tables of the LSM.", self.0.store.tables().len() as u64);

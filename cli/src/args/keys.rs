@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -20,6 +21,9 @@ pub struct Put {
     /// Read the value from a file.
     #[arg(long, group = "source", value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Have the key go away by itself after this time, for instance 30s, 5m, 2h, 7d; a second to 50 years.
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    pub ttl: Option<Duration>,
 }
 
 /// Read a value.
@@ -37,6 +41,10 @@ pub struct Get {
     /// Only so many bytes.
     #[arg(long, value_name = "BYTES")]
     pub length: Option<u64>,
+    /// As it was once the write of this revision had taken effect, where the node keeps that (engine.keep_versions,
+    /// engine.keep_age_ms).
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u64>,
 }
 
 /// Delete keys.
@@ -72,6 +80,9 @@ pub struct Scan {
     /// Leave the values out.
     #[arg(long)]
     pub keys_only: bool,
+    /// The keys as they were once the write of this revision had taken effect, where the node keeps that.
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u64>,
 }
 
 /// Store a directory tree.
@@ -101,4 +112,9 @@ pub struct Export {
     /// How many requests may be under way at once.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; give a time with its unit, for instance 30s, 5m, 2h, 7d"))
 }

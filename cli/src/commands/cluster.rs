@@ -59,7 +59,7 @@ fn table(status: &ClusterStatus, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn row(node: &NodeStatus) -> Vec<String> {
-    let NodeStatus { id, addr, role, term, first_log, last_log, committed, applied, flushed } = node;
+    let NodeStatus { id, addr, role, term, first_log, last_log, committed, applied, flushed, .. } = node;
     let mut cells = vec![id.to_string(), addr.clone(), name(*role).to_owned()];
     cells.extend([term, first_log, last_log, committed, applied, flushed].map(u64::to_string));
     cells
@@ -98,6 +98,7 @@ mod tests {
             committed: 8,
             applied: 7,
             flushed: 6,
+            log_time: 5,
         };
         let status = ClusterStatus { cluster_id: "ab".into(), leader_id: None, nodes: vec![node] };
         let json = serde_json::to_value(&status).expect("JSON");

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::Context;
 use crate::exit::{Exit, Failure};
 use crate::output::Base64;
-use crate::{args, bytes_text, connect, local};
+use crate::progress::message;
+use crate::{args, bytes_text, connect, local, views};
 
 #[derive(Serialize)]
 struct Found<'a> {
@@ -19,6 +20,9 @@ struct Found<'a> {
     /// Left out where a file holds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Base64<'a>>,
+    /// In seconds since 1970; left out where it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
 }
 
 /// Runs the command.
@@ -27,8 +31,8 @@ struct Found<'a> {
 /// There is no such key, or the value cannot be read or written to the file.
 pub async fn run(args: args::Get, context: &mut Context) -> Result<Exit, Failure> {
     let client = connect::client(&context.global)?;
-    let key = Bytes::from(args.key.0);
-    let Some(value) = read(&client, key.clone(), args.offset, args.length).await? else {
+    let key = Bytes::from(args.key.0.clone());
+    let Some(value) = read(&client, key.clone(), &args).await? else {
         return Err(Failure::new(Exit::NotFound, format!("no such key: {}", bytes_text::format(&key))));
     };
     if let Some(path) = &args.out {
@@ -42,23 +46,28 @@ pub async fn run(args: args::Get, context: &mut Context) -> Result<Exit, Failure
             revision: value.revision,
             value_bytes: value.value_bytes,
             value: to_stdout.then_some(Base64(&value.bytes)),
+            expires_at: value.expires_at,
         })?;
-    } else if to_stdout {
+        return Ok(Exit::Ok);
+    }
+    if let Some(expires_at) = value.expires_at {
+        message(&format!("it goes away at {}", views::seconds(expires_at)));
+    }
+    if to_stdout {
         context.out.bytes(&value.bytes)?;
     }
     Ok(Exit::Ok)
 }
 
-async fn read(
-    client: &Client,
-    key: Bytes,
-    offset: Option<u64>,
-    length: Option<u64>,
-) -> Result<Option<Value>, Failure> {
-    Ok(match (offset, length) {
-        (None, None) => client.get(key).await?,
-        // The server cuts a range at the value's end.
-        _ => client.get_range(key, offset.unwrap_or(0), length.unwrap_or(u64::MAX)).await?,
+async fn read(client: &Client, key: Bytes, args: &args::Get) -> Result<Option<Value>, Failure> {
+    // The server cuts a range at the value's end.
+    let (offset, length) = (args.offset.unwrap_or(0), args.length.unwrap_or(u64::MAX));
+    let is_whole = args.offset.is_none() && args.length.is_none();
+    Ok(match args.revision {
+        None if is_whole => client.get(key).await?,
+        None => client.get_range(key, offset, length).await?,
+        Some(revision) if is_whole => client.get_at(key, revision).await?,
+        Some(revision) => client.get_range_at(key, revision, offset, length).await?,
     })
 }
 

@@ -25,7 +25,10 @@ pub async fn run(args: args::Put, context: &mut Context) -> Result<Exit, Failure
         (_, Some(file)) => read(&client, Some(&file)).await?,
         _ => read(&client, None).await?,
     };
-    let revision = client.put(args.key.0, value).await?;
+    let revision = match args.ttl {
+        Some(time) => client.put_for(args.key.0, value, time).await?,
+        None => client.put(args.key.0, value).await?,
+    };
     if context.out.is_json() {
         context.out.json(&Written { revision })?;
     } else {

@@ -41,6 +41,9 @@ fn plan(args: args::Scan) -> Option<Scan> {
     if let Some(limit) = args.limit {
         scan = scan.limit(limit);
     }
+    if let Some(revision) = args.revision {
+        scan = scan.at_revision(revision);
+    }
     Some(if args.keys_only { scan.keys_only() } else { scan })
 }
 
@@ -52,6 +55,9 @@ struct JsonItem<'a> {
     /// Left out with `--keys-only`.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Base64<'a>>,
+    /// In seconds since 1970; left out where it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
 }
 
 /// The result, in one of its forms.
@@ -73,7 +79,7 @@ impl Listing {
     }
 
     fn item(&mut self, out: &mut Output, item: &Item) -> Result<(), Failure> {
-        let Item { key, revision, value_bytes, value } = item;
+        let Item { key, revision, value_bytes, value, expires_at } = item;
         match self {
             Self::Json(array) => array.item(
                 out,
@@ -82,6 +88,7 @@ impl Listing {
                     revision: *revision,
                     value_bytes: *value_bytes,
                     value: value.as_deref().map(Base64),
+                    expires_at: *expires_at,
                 },
             ),
             Self::Table { table, keys_only } => {

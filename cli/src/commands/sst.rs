@@ -115,6 +115,7 @@ fn table_json(reader: &TableReader, refs: &[SegmentOffsets]) -> Value {
         "cause": p.cause,
         "entries": p.entries,
         "tombstones": p.tombstones,
+        "expiring": p.expiries.count,
         "pointers": p.pointers,
         "keys": p.keys,
         "seq_min": p.seq_min,
@@ -133,7 +134,7 @@ fn table_json(reader: &TableReader, refs: &[SegmentOffsets]) -> Value {
 fn property_lines(reader: &TableReader) -> Vec<String> {
     let p: &Properties = reader.properties();
     let cause = bytes_text::format(p.cause.as_bytes());
-    vec![
+    let mut lines = vec![
         format!("table {}  {} bytes  made by {cause}", reader.identity().table_id, reader.bytes()),
         format!(
             "{} keys, {} versions: {} tombstones, {} pointers, {} inline",
@@ -150,7 +151,12 @@ fn property_lines(reader: &TableReader) -> Vec<String> {
             p.key_bytes, p.inline_bytes, p.value_bytes
         ),
         format!("{} data blocks, {} bytes before compression", p.blocks, p.block_bytes),
-    ]
+    ];
+    if let (Some(first), Some(last)) = (p.expiries.bounds.first(), p.expiries.bounds.last()) {
+        let [first, last] = [*first, *last].map(|time| views::seconds(time.into()));
+        lines.push(format!("{} versions expire, {first} to {last}", p.expiries.count));
+    }
+    lines
 }
 
 fn refs_table(refs: &[SegmentOffsets], out: &mut Output) -> Result<(), Failure> {
@@ -185,16 +191,22 @@ fn version_json(cursor: &TableCursor) -> Value {
         "kind": kind(slot),
         "value_bytes": slot.value_bytes(),
     });
-    if let (Slot::Pointer(at, _), Some(fields)) = (slot, json.as_object_mut()) {
-        let at = json!({ "segment": at.segment, "offset": at.offset, "length": at.length });
-        fields.insert("pointer".into(), at);
+    if let Some(fields) = json.as_object_mut() {
+        if let Slot::Pointer(at, _) = slot {
+            let at = json!({ "segment": at.segment, "offset": at.offset, "length": at.length });
+            fields.insert("pointer".into(), at);
+        }
+        if let Some(time) = slot.expires().time() {
+            fields.insert("expires_at".into(), time.into());
+        }
     }
     json
 }
 
 fn versions_table(reader: &Arc<TableReader>, limit: u64, out: &mut Output) -> Result<(), Failure> {
     let (left, right) = (Align::Left, Align::Right);
-    let columns = [("KEY", left), ("SEQ", right), ("KIND", left), ("VALUE BYTES", right), ("WHERE", left)];
+    let mut columns = vec![("KEY", left), ("SEQ", right), ("KIND", left), ("VALUE BYTES", right)];
+    columns.extend(["EXPIRES", "WHERE"].map(|name| (name, left)));
     let mut table = Table::new(&columns);
     each_version(reader, limit, |cursor| {
         let slot = cursor.slot();
@@ -205,7 +217,8 @@ fn versions_table(reader: &Arc<TableReader>, limit: u64, out: &mut Output) -> Re
             Slot::Inline(..) | Slot::Tombstone => String::new(),
         };
         let (key, seq) = (bytes_text::format(cursor.key()), cursor.seq().to_string());
-        table.row(out, vec![key, seq, kind(slot).to_owned(), slot.value_bytes().to_string(), place])
+        let (kind, expires) = (kind(slot).to_owned(), views::expiry(slot.expires()));
+        table.row(out, vec![key, seq, kind, slot.value_bytes().to_string(), expires, place])
     })?;
     table.end(out)
 }

@@ -112,7 +112,7 @@ impl Downloader {
             self.join_parts(key, header, sink).await?;
             return Ok(Some(header.plan.total_bytes));
         }
-        let Value { bytes, revision, value_bytes } = head;
+        let Value { bytes, revision, value_bytes, .. } = head;
         let head_bytes = bytes.len() as u64;
         self.write(sink, bytes, 0).await?;
         drop(share);

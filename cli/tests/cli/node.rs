@@ -149,7 +149,7 @@ impl Kv for Services {
             let start = range.offset.min(value.len() as u64);
             let end = start.saturating_add(range.length).min(value.len() as u64);
             let part = value.slice(start as usize..end as usize);
-            GetReply { value: part, revision: *revision, value_bytes: value.len() as u64 }
+            GetReply { value: part, revision: *revision, value_bytes: value.len() as u64, expires_at: None }
         }))
     }
 
@@ -170,7 +170,7 @@ impl Kv for Services {
         let revision = state.revision + 1;
         for op in &request.ops {
             match op {
-                WriteOp::Put { key, value } => state.put(key.clone(), value.clone()),
+                WriteOp::Put { key, value, .. } => state.put(key.clone(), value.clone()),
                 WriteOp::Delete { key } => {
                     state.revision += 1;
                     state.map.remove(key);
@@ -203,6 +203,7 @@ impl Kv for Services {
                 revision: *revision,
                 value_bytes: value.len() as u64,
                 value: (!request.keys_only).then(|| value.clone()),
+                expires_at: None,
             };
             bytes += item.page_bytes();
             let full = request.limit != 0 && page.items.len() >= request.limit as usize;
@@ -231,6 +232,7 @@ impl Admin for Services {
             committed: 8,
             applied: 7,
             flushed: 6,
+            log_time: 1_700_000_000,
         };
         let leader_id = (!leaderless).then_some(1);
         Ok(ClusterStatus { cluster_id: "07".repeat(16), leader_id, nodes: vec![node] })

@@ -43,6 +43,8 @@ pub struct NodeStatus {
     pub applied: u64,
     /// Index up to which everything is in tables.
     pub flushed: u64,
+    /// What time it is to the last entry applied, in seconds since 1970: by it keys expire. 0: no entry has said so.
+    pub log_time: u64,
 }
 
 /// The cluster as one node sees it.

@@ -15,6 +15,8 @@ pub enum Limit {
     BatchOps,
     /// `frame_bytes_max`
     Frame,
+    /// [`TTL_MS_MAX`](crate::limits::TTL_MS_MAX)
+    Ttl,
 }
 
 impl std::fmt::Display for Limit {
@@ -25,6 +27,7 @@ impl std::fmt::Display for Limit {
             Limit::BatchBytes => "batch",
             Limit::BatchOps => "number of operations in a batch",
             Limit::Frame => "frame",
+            Limit::Ttl => "time to live in milliseconds",
         })
     }
 }
@@ -72,4 +75,12 @@ pub enum KvError {
     /// It was tried and cannot be done as things are: no room, a file system that refuses. Text says why.
     #[error("failed: {0}")]
     Failed(String),
+    /// Read a later state: the one asked for is not kept any more by this node.
+    #[error(
+        "the state as of that revision is not kept any more; the oldest that is, is of revision {oldest}"
+    )]
+    Compacted {
+        /// The oldest revision as of which this node can read.
+        oldest: u64,
+    },
 }

@@ -30,6 +30,8 @@ pub struct GetRequest {
     pub consistency: Consistency,
     /// Only these bytes of the value.
     pub range: Option<ByteRange>,
+    /// As it was once the write of this revision had taken effect, where a node keeps that; `None`: as it is.
+    pub at_revision: Option<Revision>,
 }
 
 /// A part of a value; cut at the value's end, empty beyond it.
@@ -51,6 +53,8 @@ pub struct GetReply {
     pub revision: Revision,
     /// Length of the whole value, in bytes.
     pub value_bytes: u64,
+    /// When it goes away, in seconds since 1970 of the cluster's time; `None`: it stays.
+    pub expires_at: Option<u64>,
 }
 
 /// A condition on a key, as of just before the write it guards.
@@ -81,6 +85,10 @@ pub enum WriteOp {
         /// Its new value.
         #[serde(with = "crate::beside")]
         value: Bytes,
+        /// It goes away by itself when this time is over, in milliseconds: not before, and two seconds later at the
+        /// latest for whoever asks the leader. [`TTL_MS_MIN`](crate::limits::TTL_MS_MIN) to
+        /// [`TTL_MS_MAX`](crate::limits::TTL_MS_MAX); `None`: it stays.
+        ttl_ms: Option<u64>,
     },
     /// Removes a key; nothing happens where there is none.
     Delete {
@@ -159,6 +167,14 @@ impl WriteOp {
             WriteOp::Delete { .. } => None,
         }
     }
+
+    /// How long what it sets stays, in milliseconds.
+    pub fn ttl_ms(&self) -> Option<u64> {
+        match self {
+            WriteOp::Put { ttl_ms, .. } => *ttl_ms,
+            WriteOp::Delete { .. } => None,
+        }
+    }
 }
 
 /// What became of a write. Either way the write was replicated and is durable.
@@ -193,6 +209,9 @@ pub struct ScanRequest {
     pub consistency: Consistency,
     /// From the page before: go on after it, at the same revision. `from` is then ignored.
     pub cursor: Option<Cursor>,
+    /// The keys as they were once the write of this revision had taken effect, where a node keeps that; `None`: as they
+    /// are. Only the first page uses it.
+    pub at_revision: Option<Revision>,
 }
 
 /// Where a scan goes on. Opaque to clients.
@@ -216,6 +235,8 @@ pub struct Item {
     /// The value; `None` with `keys_only`.
     #[serde(with = "crate::beside::option")]
     pub value: Option<Bytes>,
+    /// When it goes away, in seconds since 1970 of the cluster's time; `None`: it stays.
+    pub expires_at: Option<u64>,
 }
 
 impl Item {

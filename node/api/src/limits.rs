@@ -12,9 +12,13 @@ pub const BATCH_OPS_MAX: u32 = 65_535;
 /// Longest key a format can hold.
 pub const KEY_BYTES_MAX: u32 = 64 << 10;
 /// What an [`Item`](crate::kv::Item) adds to its key and value in a page: more than the wire needs.
-pub const ITEM_BYTES: u64 = 32;
+pub const ITEM_BYTES: u64 = 42;
 /// What an operation or check adds to its key and value in a frame: more than the wire needs.
-pub const OP_BYTES: u64 = 15;
+pub const OP_BYTES: u64 = 18;
+/// Shortest time to live, in milliseconds: the time that a cluster goes by has seconds.
+pub const TTL_MS_MIN: u64 = 1_000;
+/// Longest time to live, in milliseconds: 50 years. The time that a cluster goes by ends in 2106.
+pub const TTL_MS_MAX: u64 = 50 * 365 * 86_400_000;
 /// What a frame has besides: head, counts, cursor without its key. More than the wire needs.
 pub const FRAME_BYTES_EXTRA: u64 = 256;
 
@@ -39,7 +43,7 @@ pub struct Limits {
     /// Most bytes in a page of a scan, as [`Item::page_bytes`](crate::kv::Item::page_bytes) counts them;
     /// one item may exceed it alone. Default 4 MiB.
     pub page_bytes_max: u32,
-    /// Longest frame either side may send; follows from the others. Default 66 MiB.
+    /// Longest frame either side may send; follows from the others. Default 67 MiB.
     pub frame_bytes_max: u32,
 }
 
@@ -52,7 +56,7 @@ impl Default for Limits {
             batch_bytes_max: 65 * MIB,
             batch_ops_max: 65_535,
             page_bytes_max: 4 * MIB,
-            frame_bytes_max: 66 * MIB,
+            frame_bytes_max: 67 * MIB,
         }
     }
 }
@@ -114,6 +118,7 @@ impl Limits {
         for op in &request.ops {
             self.check_key(op.key())?;
             within(Limit::Value, self.value_bytes_max, op.value().map_or(0, |value| value.len() as u64))?;
+            check_ttl(op.ttl_ms())?;
         }
         within(Limit::BatchBytes, self.batch_bytes_max, request.payload_bytes())
     }
@@ -129,6 +134,22 @@ impl Limits {
             .into_iter()
             .flatten()
             .try_for_each(|key| within(Limit::Key, self.key_bytes_max.saturating_add(1), key.len() as u64))
+    }
+}
+
+/// Whether a time to live makes sense.
+///
+/// # Errors
+/// [`KvError::TooLarge`] for [`Limit::Ttl`]; [`KvError::Invalid`] where it is shorter than [`TTL_MS_MIN`].
+pub fn check_ttl(ttl_ms: Option<u64>) -> Result<(), KvError> {
+    match ttl_ms {
+        Some(actual @ ..TTL_MS_MIN) => Err(KvError::Invalid(format!(
+            "a time to live of {actual} ms; it takes {TTL_MS_MIN} ms at the least, or none for a value that stays"
+        ))),
+        Some(actual) if actual > TTL_MS_MAX => {
+            Err(KvError::TooLarge { limit: Limit::Ttl, max: TTL_MS_MAX, actual })
+        }
+        _ => Ok(()),
     }
 }
 

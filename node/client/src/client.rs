@@ -41,6 +41,8 @@ pub struct Value {
     pub revision: Revision,
     /// Length of the whole value in bytes.
     pub value_bytes: u64,
+    /// When it goes away, in seconds since 1970 of the cluster's time; `None`: it stays.
+    pub expires_at: Option<u64>,
 }
 
 /// What became of a [`Client::compare_and_set`].
@@ -99,18 +101,41 @@ impl Client {
     /// # Errors
     /// See [`Error`]; reads are repeated until the deadline.
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Value>, Error> {
+        self.get_whole(key.into(), None).await
+    }
+
+    /// Reads a value as it was once the write of this revision had taken effect, of whichever key: those that the node
+    /// keeps (its settings `engine.keep_versions` and `engine.keep_age_ms`); `None`: there was no such key.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kv_client::Client) -> Result<(), kv_client::Error> {
+    /// let before = client.put("config", "old").await?;
+    /// client.put("config", "new").await?;
+    /// assert_eq!(client.get_at("config", before).await?.unwrap().bytes, "old");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] where that state is not kept any more, [`Error::Invalid`] where there is none yet; and see
+    /// [`Client::get`].
+    pub async fn get_at(&self, key: impl Into<Bytes>, revision: Revision) -> Result<Option<Value>, Error> {
+        self.get_whole(key.into(), Some(revision)).await
+    }
+
+    async fn get_whole(&self, key: Bytes, at_revision: Option<Revision>) -> Result<Option<Value>, Error> {
         let until = self.until();
-        let mut request = GetRequest { key: key.into(), consistency: self.consistency, range: None };
+        let mut request = GetRequest { key, consistency: self.consistency, range: None, at_revision };
         if self.core.guess.is_small() {
             // How long it is shows in the answer. A long one comes again, whole, on a bulk connection.
             request.range = Some(ByteRange { offset: 0, length: SMALL_BYTES });
-            let value = self.get_at(&request, Size::Small, until).await?;
+            let value = self.fetch(&request, Size::Small, until).await?;
             if value.as_ref().is_none_or(|value| value.bytes.len() as u64 == value.value_bytes) {
                 return Ok(value);
             }
             request.range = None;
         }
-        self.get_at(&request, Size::Bulk, until).await
+        self.fetch(&request, Size::Bulk, until).await
     }
 
     /// Reads a part of a value, cut at its end; `None`: no such key.
@@ -123,13 +148,35 @@ impl Client {
         offset: u64,
         length: u64,
     ) -> Result<Option<Value>, Error> {
-        let range = Some(ByteRange { offset, length });
-        let size = if length <= SMALL_BYTES { Size::Small } else { Size::Bulk };
-        let request = GetRequest { key: key.into(), consistency: self.consistency, range };
-        self.get_at(&request, size, self.until()).await
+        self.get_part(key.into(), ByteRange { offset, length }, None).await
     }
 
-    async fn get_at(&self, request: &GetRequest, size: Size, until: Instant) -> Result<Option<Value>, Error> {
+    /// Reads a part of a value as of a revision: [`Client::get_range`] of [`Client::get_at`].
+    ///
+    /// # Errors
+    /// See [`Client::get_at`].
+    pub async fn get_range_at(
+        &self,
+        key: impl Into<Bytes>,
+        revision: Revision,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<Value>, Error> {
+        self.get_part(key.into(), ByteRange { offset, length }, Some(revision)).await
+    }
+
+    async fn get_part(
+        &self,
+        key: Bytes,
+        part: ByteRange,
+        at_revision: Option<Revision>,
+    ) -> Result<Option<Value>, Error> {
+        let size = if part.length <= SMALL_BYTES { Size::Small } else { Size::Bulk };
+        let request = GetRequest { key, consistency: self.consistency, range: Some(part), at_revision };
+        self.fetch(&request, size, self.until()).await
+    }
+
+    async fn fetch(&self, request: &GetRequest, size: Size, until: Instant) -> Result<Option<Value>, Error> {
         let attempt = async |endpoint: Arc<Endpoint>| {
             let live = self.core.connect(&endpoint, size, until).await?;
             live.limits.check_key(&request.key)?;
@@ -141,7 +188,12 @@ impl Client {
         let found: Option<GetReply> = self.core.run(&self.read_route(), Repeat::Read, until, attempt).await?;
         Ok(found.map(|reply| {
             self.core.guess.learn(reply.value_bytes <= SMALL_BYTES);
-            Value { bytes: reply.value, revision: reply.revision, value_bytes: reply.value_bytes }
+            Value {
+                bytes: reply.value,
+                revision: reply.revision,
+                value_bytes: reply.value_bytes,
+                expires_at: reply.expires_at,
+            }
         }))
     }
 
@@ -151,6 +203,31 @@ impl Client {
     /// See [`Error`], and ask it [`may_have_happened`](Error::may_have_happened).
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<Revision, Error> {
         self.write_one(Batch::new().put(key, value)).await
+    }
+
+    /// Sets a key that goes away by itself, not before this time is over and about two seconds later at the latest for who
+    /// reads through the leader. A second to 50 years. Returns its new version.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn example(client: kv_client::Client) -> Result<(), kv_client::Error> {
+    /// client.put_for("session/7", "ann", Duration::from_secs(3600)).await?;
+    /// assert!(client.get("session/7").await?.unwrap().expires_at.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    /// Time is that of the cluster, which follows the clock of its leader and never goes back. A later [`Client::put`]
+    /// of the key stays; one that shall go again says so again.
+    ///
+    /// # Errors
+    /// See [`Error`], and ask it [`may_have_happened`](Error::may_have_happened).
+    pub async fn put_for(
+        &self,
+        key: impl Into<Bytes>,
+        value: impl Into<Bytes>,
+        time: Duration,
+    ) -> Result<Revision, Error> {
+        self.write_one(Batch::new().put_for(key, value, time)).await
     }
 
     /// Removes a key. Returns the version of the removal.

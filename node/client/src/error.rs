@@ -1,6 +1,6 @@
 //! What a call ends with when it does not succeed.
 
-use kv_api::{KvError, Limit};
+use kv_api::{KvError, Limit, kv::Revision};
 
 /// Why a call failed. For a write the first question is [`may_have_happened`](Error::may_have_happened).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,14 @@ pub enum Error {
     /// Damaged data on the node.
     #[error("damaged data: {0}")]
     Corrupt(String),
+    /// The state of so long ago is not kept any more by the node that was asked.
+    #[error(
+        "the state as of that revision is not kept any more; the oldest that is, is of revision {oldest}"
+    )]
+    Compacted {
+        /// The oldest revision as of which that node can read.
+        oldest: Revision,
+    },
     /// The scan took too long between two pages: start it again.
     #[error("the snapshot of this scan is gone; start it again")]
     SnapshotExpired,
@@ -106,6 +114,7 @@ impl Error {
             KvError::Invalid(what) => Error::Invalid(what),
             KvError::Failed(what) => Error::Failed(what),
             KvError::Corrupt(what) => Error::Corrupt(what),
+            KvError::Compacted { oldest } => Error::Compacted { oldest },
             KvError::SnapshotExpired => Error::SnapshotExpired,
             KvError::Unknown(what) => Error::Unknown(what),
             // These are repeated until the deadline.

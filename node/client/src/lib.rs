@@ -11,6 +11,7 @@
 //!
 //! client.write(Batch::new().put("a", "1").delete("b")).await?;
 //! client.compare_and_set("greeting", Expect::Revision(revision), "hi").await?;
+//! client.put_for("session", "ann", std::time::Duration::from_secs(3600)).await?;
 //! let names: Vec<_> = client.scan(Scan::prefix("user/").keys_only()).try_collect().await?;
 //! # Ok(())
 //! # }

@@ -4,7 +4,7 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
-use kv_api::kv::{Cursor, Item, ScanPage, ScanRequest};
+use kv_api::kv::{Cursor, Item, Revision, ScanPage, ScanRequest};
 use tokio::task::JoinSet;
 
 use crate::{Client, Error};
@@ -17,6 +17,7 @@ pub struct Scan {
     limit: Option<u64>,
     page_items: u32,
     keys_only: bool,
+    at_revision: Option<Revision>,
 }
 
 impl Scan {
@@ -66,6 +67,13 @@ impl Scan {
     #[must_use]
     pub fn keys_only(self) -> Self {
         Self { keys_only: true, ..self }
+    }
+
+    /// The keys as they were once the write of this revision had taken effect, see
+    /// [`Client::get_at`](crate::Client::get_at). The scan ends with [`Error::Compacted`] where that is not kept any more.
+    #[must_use]
+    pub fn at_revision(self, revision: Revision) -> Self {
+        Self { at_revision: Some(revision), ..self }
     }
 }
 
@@ -145,6 +153,7 @@ impl Pages {
             to: self.scan.to.clone(),
             limit,
             keys_only: self.scan.keys_only,
+            at_revision: self.scan.at_revision,
             cursor,
             ..ScanRequest::default()
         };

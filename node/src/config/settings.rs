@@ -107,6 +107,13 @@ section! {
     /// Start on a data directory that records another `engine.base_bytes` or `engine.level_multiplier`: these are recorded
     /// from then on, and compaction rewrites tables to fit. Otherwise the node refuses to start on it.
     accept_level_options: bool = false, Kind::Switch;
+    /// Entries of the log before the newest one as of which the state can still be read, by a revision. What was
+    /// overwritten or deleted since stays on the disk. 0: none, unless `keep_age_ms` says so.
+    keep_versions: u64 = 0, Kind::count(0, i64::MAX as u64);
+    /// Time for which the state can still be read as of a revision after it was the newest one, by the time that the log
+    /// carries, in whole seconds. Costs as much as `keep_versions`; where both are set, what either of them keeps can be
+    /// read. 0: none.
+    keep_age_ms: u64 = 0, Kind::millis(0, 7 * 86_400_000);
     /// Compress values and table blocks with zstd where that pays.
     compression: bool = true, Kind::Switch;
     /// Give back the room of values that nobody can read any more, by itself.

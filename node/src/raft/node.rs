@@ -9,6 +9,7 @@ use kv_api::KvError;
 use kv_api::admin::{NodeStatus, Role};
 use kv_api::transport::Dialer;
 use kv_lsm::Store;
+use kv_vfs::Clock;
 use kv_vlog::{OnFatal, Op, Position};
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -24,6 +25,7 @@ use super::log_store::LogStore;
 use super::peer::{CONTROL, Line, Peers, Receiving, SnapshotHead};
 use super::retention::{Floor, LeaderFloor, Retention};
 use super::state_machine::{SnapshotData, StateMachine};
+use super::time::LeaderTime;
 use super::types::{
     Command, Outcome, TypeConfig, VoteOfUs, decode_stored_membership, from_wire_vote, log_id, position,
     sole_voter,
@@ -49,6 +51,8 @@ pub struct NodeConfig {
     pub cluster_id: [u8; 16],
     /// Makes connections to peers.
     pub dialer: Arc<dyn Dialer>,
+    /// Says what time it is while this member leads.
+    pub clock: Arc<dyn Clock>,
     /// Time between heartbeats, in ms.
     pub heartbeat_ms: u64,
     /// Bounds of the election timeout, in ms.
@@ -74,7 +78,9 @@ pub struct RaftNode {
     /// The state that a leader is sending.
     receiving: Receiving,
     leader_floor: LeaderFloor,
-    retention: AbortHandle,
+    time: LeaderTime,
+    /// What runs beside until the shutdown.
+    workers: Arc<Mutex<Vec<AbortHandle>>>,
     /// Whether everything is applied that may have been applied before the restart.
     recovered: watch::Receiver<bool>,
     /// When votes may be given again after a restart.
@@ -135,6 +141,7 @@ impl RaftNode {
             receiving: receiving.clone(),
             keep_bytes_max: config.retained_log_bytes,
         };
+        let time = LeaderTime::new(store.clone(), config.clock.clone());
         let (done, recovered) = watch::channel(false);
         let mut node = Self {
             node_id: config.node_id,
@@ -144,7 +151,8 @@ impl RaftNode {
             lines: Arc::default(),
             receiving,
             leader_floor,
-            retention: tokio::spawn(retention.run()).abort_handle(),
+            time,
+            workers: Arc::default(),
             recovered,
             votes_from: Instant::now(),
         };
@@ -155,6 +163,8 @@ impl RaftNode {
             // All members begin with the same entry, so that it does not matter which of them leads first.
             node.raft.initialize(members.collect::<BTreeMap<_, _>>()).await?;
         }
+        let workers = [tokio::spawn(retention.run()), tokio::spawn(node.clone().reclaim())];
+        node.workers.lock().extend(workers.map(|worker| worker.abort_handle()));
         tokio::spawn(tell_of_failure(node.raft.metrics(), config.on_fatal.clone()));
         let recovering = node.raft.clone();
         tokio::spawn(async move {
@@ -190,6 +200,10 @@ impl RaftNode {
 
     pub(super) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    pub(super) fn time(&self) -> &LeaderTime {
+        &self.time
     }
 
     pub(super) fn receiving(&self) -> &Receiving {
@@ -248,7 +262,9 @@ impl RaftNode {
 
     /// Replicates and applies operations; durable on a quorum on return.
     pub async fn write(&self, ops: Vec<Op>) -> Result<Outcome, KvError> {
-        match self.raft.client_write(Command { time: 0, ops }).await {
+        let term = self.raft.metrics().borrow_watched().current_term;
+        let time = self.time.stamp(term);
+        match self.raft.client_write(Command { time, ops }).await {
             Ok(response) => Ok(response.data),
             Err(RaftError::APIError(error)) => Err(match error {
                 ClientWriteError::ForwardToLeader(to) => not_leader(to),
@@ -284,8 +300,10 @@ impl RaftNode {
         applied.map(drop).map_err(|error| KvError::Unavailable(error.to_string()))
     }
 
-    /// What must be applied before a linearizable read; only the leader knows.
+    /// What must be applied before a linearizable read; only the leader knows. It sees to it that log time is not behind
+    /// its clock there.
     pub(super) async fn read_index(&self) -> Result<Option<Position>, KvError> {
+        self.keep_time().await;
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((id, _)) => Ok(Some(position(id.log_id()))),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => Err(not_leader(to)),
@@ -345,6 +363,7 @@ impl RaftNode {
             committed: self.store.log().committed_next().saturating_sub(1),
             applied: self.store.applied().map_or(0, |at| at.index),
             flushed: self.store.flushed().map_or(0, |at| at.index),
+            log_time: self.store.time().into(),
         }
     }
 
@@ -375,6 +394,7 @@ impl RaftNode {
                 committed: 0,
                 applied: 0,
                 flushed: 0,
+                log_time: 0,
             },
         }
     }
@@ -422,7 +442,7 @@ impl RaftNode {
 
     /// Stops taking part.
     pub async fn shutdown(&self) {
-        self.retention.abort();
+        self.workers.lock().drain(..).for_each(|worker| worker.abort());
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }

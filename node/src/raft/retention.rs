@@ -129,13 +129,10 @@ fn candidate(store: &Store, needed: Needed, keep_bytes_max: u64) -> Option<Posit
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use kv_api::transport::TcpDialer;
     use kv_vlog::Op;
 
-    use crate::raft::storage_tests::new_store;
-    use crate::raft::{NodeConfig, RaftNode};
+    use crate::raft::RaftNode;
+    use crate::raft::storage_tests::{alone, new_store};
 
     use super::*;
 
@@ -144,17 +141,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_snapshot_purges_nothing_by_itself() {
         let store = new_store();
-        let config = NodeConfig {
-            node_id: 1,
-            members: BTreeMap::from([(1, "127.0.0.1:1".into())]),
-            cluster_id: [7; 16],
-            dialer: Arc::new(TcpDialer),
-            heartbeat_ms: 100,
-            election_timeout_ms: 500..1_000,
-            retained_log_bytes: u64::MAX,
-            on_fatal: Arc::new(|_| {}),
-            resume_term: false,
-        };
+        let config = alone(Arc::new(kv_vfs::SystemClock::default()));
         let node = RaftNode::start(&config, store.clone()).await.unwrap();
         node.raft().wait(None).current_leader(1, "it is alone").await.unwrap();
         let write = async |number: u32| {

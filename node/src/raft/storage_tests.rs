@@ -16,16 +16,19 @@
 //! - applying an entry that does not follow the last one: `last_applied_state`.
 mod reopened;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use kv_api::transport::TcpDialer;
 use kv_lsm::{Environment, NewStore, Options, Store};
-use kv_vfs::{MemVfs, SystemClock, ThreadExecutor};
+use kv_vfs::{Clock, MemVfs, SystemClock, ThreadExecutor};
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use self::reopened::Lives;
 use super::log_store::LogStore;
+use super::node::NodeConfig;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 
@@ -50,6 +53,22 @@ fn with_directory() -> MemVfs {
     let disk = MemVfs::new();
     kv_vfs::create_dir(&disk, dir()).unwrap();
     disk
+}
+
+/// How the only member of a group takes part.
+pub(super) fn alone(clock: Arc<dyn Clock>) -> NodeConfig {
+    NodeConfig {
+        node_id: 1,
+        members: BTreeMap::from([(1, "127.0.0.1:1".into())]),
+        cluster_id: OURS.cluster_id,
+        dialer: Arc::new(TcpDialer),
+        clock,
+        heartbeat_ms: 100,
+        election_timeout_ms: 500..1_000,
+        retained_log_bytes: u64::MAX,
+        on_fatal: Arc::new(|_| {}),
+        resume_term: false,
+    }
 }
 
 /// An empty store on a disk of its own.

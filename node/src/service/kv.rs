@@ -1,19 +1,21 @@
 //! The `Kv` service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_api::kv::{
-    Consistency, Cursor, Expect, GetReply, GetRequest, Item, Kv, ScanPage, ScanRequest, WriteOp, WriteReply,
-    WriteRequest,
+    Consistency, Cursor, Expect, GetReply, GetRequest, Item, Kv, Revision, ScanPage, ScanRequest, WriteOp,
+    WriteReply, WriteRequest,
 };
+use kv_api::limits::check_ttl;
 use kv_api::transport::run_to_end;
 use kv_api::{KvError, Limit, Limits};
 use kv_lsm::{Applied, ScanRange, Snapshot};
-use kv_vlog::{Compression, Op, OpValue, StoredValue};
+use kv_vlog::{Compression, Expiry, LogTime, Op, OpValue, StoredValue};
 use tarpc::context::Context;
 
-use super::Shared;
+use super::{Shared, to_wire};
 
 /// Compressing and checksumming more than this many bytes is done off the reactor.
 const INLINE_BYTES_MAX: u64 = 256 << 10;
@@ -30,13 +32,17 @@ impl Kv for KvService {
         let found = shared
             .blocking(move |shared| {
                 let range = request.range.map(|r| r.offset..r.offset.saturating_add(r.length));
-                shared.store.get(&request.key, range)
+                match request.at_revision {
+                    None => shared.store.get(&request.key, range),
+                    Some(revision) => shared.store.snapshot_at(revision)?.get(&request.key, range),
+                }
             })
             .await?;
         Ok(found.map(|found| GetReply {
             value: found.value,
             revision: found.revision,
             value_bytes: found.value_bytes,
+            expires_at: expires_at(found.expires),
         }))
     }
 
@@ -49,12 +55,14 @@ impl Kv for KvService {
         // To its end, whether or not the caller waits: half of a write must not be abandoned.
         run_to_end(async move {
             let compression = shared.store.options().compression;
+            let lives = request.ops.iter().any(|op| op.ttl_ms().is_some());
+            let now = if lives { shared.raft.log_time().await? } else { 0 };
             let ops = if request.payload_bytes() > INLINE_BYTES_MAX {
-                crate::blocking::run(move || to_ops(request, &compression))
+                crate::blocking::run(move || to_ops(request, now, &compression))
                     .await
                     .map_err(|e| KvError::Unavailable(format!("the write was not begun: {e}")))?
             } else {
-                to_ops(request, &compression)
+                to_ops(request, now, &compression)
             };
             Ok(match shared.raft.write(ops).await? {
                 Applied::Done { revision } => WriteReply::Done { revision },
@@ -73,7 +81,7 @@ impl Kv for KvService {
             Some(cursor) => (shared.scans.take(cursor.snapshot)?, cursor.from.clone()),
             None => {
                 barrier(&shared, request.consistency).await?;
-                (Arc::new(shared.store.snapshot()), request.from.clone())
+                (Arc::new(snapshot(&shared, request.at_revision)?), request.from.clone())
             }
         };
         let pinned = snapshot.clone();
@@ -84,6 +92,18 @@ impl Kv for KvService {
         };
         Ok(ScanPage { items, next })
     }
+}
+
+/// What a scan reads.
+fn snapshot(shared: &Shared, at: Option<Revision>) -> Result<Snapshot, KvError> {
+    match at {
+        None => Ok(shared.store.snapshot()),
+        Some(revision) => shared.store.snapshot_at(revision).map_err(|error| to_wire(&error)),
+    }
+}
+
+fn expires_at(expires: Expiry) -> Option<u64> {
+    expires.time().map(u64::from)
 }
 
 async fn barrier(shared: &Shared, consistency: Consistency) -> Result<(), KvError> {
@@ -106,7 +126,13 @@ fn page(
     for found in snapshot.scan(ScanRange { from, to: request.to.clone() })? {
         let found = found?;
         let value_bytes = found.slot.value_bytes();
-        let mut item = Item { key: found.key, revision: found.revision, value_bytes, value: None };
+        let mut item = Item {
+            key: found.key,
+            revision: found.revision,
+            value_bytes,
+            value: None,
+            expires_at: expires_at(found.slot.expires()),
+        };
         let with_value = item.page_bytes() + if request.keys_only { 0 } else { value_bytes };
         if items.len() >= most || (bytes + with_value > room && !items.is_empty()) {
             return Ok((items, Some(item.key)));
@@ -120,7 +146,8 @@ fn page(
     Ok((items, None))
 }
 
-fn to_ops(request: WriteRequest, compression: &Compression) -> Vec<Op> {
+/// What is replicated. Times to live count from `now` on, which nobody asks for where there are none.
+fn to_ops(request: WriteRequest, now: LogTime, compression: &Compression) -> Vec<Op> {
     let checks = request.checks.into_iter().map(|check| Op::Check {
         key: check.key,
         expect: match check.expect {
@@ -129,8 +156,9 @@ fn to_ops(request: WriteRequest, compression: &Compression) -> Vec<Op> {
         },
     });
     let changes = request.ops.into_iter().map(|op| match op {
-        WriteOp::Put { key, value } => {
-            let value = OpValue::Full(StoredValue::new(&key, value, compression));
+        WriteOp::Put { key, value, ttl_ms } => {
+            let expires = ttl_ms.map_or(Expiry::NEVER, |ms| Expiry::after(now, Duration::from_millis(ms)));
+            let value = OpValue::Full(StoredValue::expiring(&key, value, compression, expires));
             Op::Put { key, value }
         }
         WriteOp::Delete { key } => Op::Delete { key },
@@ -161,5 +189,6 @@ fn check_write(limits: &Limits, request: &WriteRequest) -> Result<(), KvError> {
     for value in request.ops.iter().filter_map(WriteOp::value) {
         too_large(Limit::Value, limits.value_bytes_max, value.len() as u64)?;
     }
+    request.ops.iter().try_for_each(|op| check_ttl(op.ttl_ms()))?;
     too_large(Limit::BatchBytes, limits.batch_bytes_max, request.payload_bytes())
 }

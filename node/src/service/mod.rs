@@ -147,6 +147,7 @@ pub async fn answer(connection: Connection, serving: Serving, shared: Arc<Shared
 fn to_wire(error: &StoreError) -> KvError {
     match error {
         StoreError::Invalid(why) => KvError::Invalid(why.clone()),
+        StoreError::Compacted { oldest, .. } => KvError::Compacted { oldest: *oldest },
         damage if damage.is_damage() => KvError::Corrupt(damage.to_string()),
         other => KvError::Unavailable(other.to_string()),
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod clean_stop;
 mod crash_loop;
 mod deposed_leader;
+mod expiry;
 mod import_export;
 mod inspection;
 mod kept_log;

@@ -3,7 +3,7 @@
 use kv_vlog::{Expect, Found, Op, Record, SegmentHeader, Vote};
 use serde_json::{Value, json};
 
-use super::{op_bytes, op_kind, payload, stored, value_crc, value_op};
+use super::{expires, op_bytes, op_kind, payload, stored, value_crc, value_op};
 use crate::output::Base64;
 use crate::views;
 
@@ -49,6 +49,7 @@ pub(super) fn record_json(offset: u32, length: u32, record: &Record) -> Value {
             let fields = json!({
                 "term": entry.at.term,
                 "index": entry.at.index,
+                "time": (entry.time > 0).then_some(entry.time),
                 "payload": payload(&entry.payload),
                 "ops": ops.collect::<Vec<_>>(),
             });
@@ -80,6 +81,7 @@ pub(super) fn op_json(op: &Op, offset: u32) -> Value {
         "stored_bytes": stored.map(|stored| stored.1),
         "codec": stored.map(|stored| stored.2),
         "value_crc": value_crc(op),
+        "expires_at": expires(op).time(),
         "expected_seq": match op {
             Op::Check { expect: Expect::Seq(seq), .. } => Some(*seq),
             _ => None,

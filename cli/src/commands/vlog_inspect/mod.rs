@@ -12,8 +12,8 @@ use std::path::Path;
 use kv_lsm::offline::segment_input;
 use kv_manifest::names;
 use kv_vlog::{
-    Codec, Expect, Found, Op, OpValue, Payload, Record, ScanEnd, SegmentHeader, SegmentInput, SegmentScanner,
-    ValueRecord,
+    Codec, Expect, Expiry, Found, Op, OpValue, Payload, Record, ScanEnd, SegmentHeader, SegmentInput,
+    SegmentScanner, ValueRecord,
 };
 use serde_json::{Value, json};
 
@@ -210,7 +210,16 @@ fn op_bytes(op: &Op) -> u64 {
     OP_HEADER_BYTES + op.key().len() as u64 + stored(op).map_or(0, |stored| stored.1)
 }
 
-/// Checksum over key, codec, length and stored bytes of a value.
+/// When a value goes away.
+fn expires(op: &Op) -> Expiry {
+    match op {
+        Op::Put { value: OpValue::Full(value), .. } => value.expires,
+        Op::Put { value: OpValue::At { expires, .. }, .. } => *expires,
+        Op::Delete { .. } | Op::Check { .. } => Expiry::NEVER,
+    }
+}
+
+/// Checksum over key, codec, length, expiry and stored bytes of a value.
 fn value_crc(op: &Op) -> Option<u32> {
     match op {
         Op::Put { value: OpValue::Full(value), .. } => Some(value.crc),

@@ -2,7 +2,7 @@
 
 use kv_vlog::{GroupHeader, Op, Record, Vote};
 
-use super::{op_bytes, op_kind, payload, stored, value_crc, value_op};
+use super::{expires, op_bytes, op_kind, payload, stored, value_crc, value_op};
 use crate::bytes_text;
 use crate::table::Align;
 use crate::views;
@@ -12,7 +12,7 @@ pub(super) fn columns() -> Vec<(&'static str, Align)> {
     let (left, right) = (Align::Left, Align::Right);
     let mut columns = vec![("OFFSET", right), ("BYTES", right), ("WHAT", left)];
     columns.extend(["TERM", "INDEX", "VALUE", "STORED"].map(|name| (name, right)));
-    columns.extend(["CODEC", "CRC", "KEY"].map(|name| (name, left)));
+    columns.extend(["CODEC", "CRC", "EXPIRES", "KEY"].map(|name| (name, left)));
     columns
 }
 
@@ -25,6 +25,7 @@ pub(super) fn group_row(offset: u64, header: &GroupHeader) -> Vec<String> {
     let mut row = vec![offset.to_string(), header.length.to_string(), format!("group {}", header.number)];
     row.resize(8, String::new());
     row.push(format!("{:08x}", header.crc));
+    row.push(String::new());
     row.push(format!(
         "(durable to {}:{}, committed below {}, change-set {})",
         header.durable_segment, header.durable_end, header.committed_next, header.ledger_number
@@ -37,7 +38,7 @@ pub(super) fn record_rows(offset: u32, length: u32, record: &Record) -> Vec<Vec<
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
         let mut row = vec![offset.to_string(), length.to_string(), what.to_owned()];
         row.extend([number(term), number(index)]);
-        row.resize(9, String::new());
+        row.resize(10, String::new());
         row.push(detail);
         row
     };
@@ -52,7 +53,11 @@ pub(super) fn record_rows(offset: u32, length: u32, record: &Record) -> Vec<Vec<
         Record::Entry(entry, offsets) => {
             let (term, index) = (Some(entry.at.term), Some(entry.at.index));
             let ops = entry.payload.ops().iter().zip(offsets).map(|(op, at)| op_row(op, *at));
-            std::iter::once(row(payload(&entry.payload), term, index, String::new())).chain(ops).collect()
+            let time = match entry.time {
+                0 => String::new(),
+                time => format!("(at {})", views::seconds(time.into())),
+            };
+            std::iter::once(row(payload(&entry.payload), term, index, time)).chain(ops).collect()
         }
     }
 }
@@ -66,5 +71,7 @@ pub(super) fn op_row(op: &Op, offset: u32) -> Vec<String> {
     let key = bytes_text::format(op.key());
     let none = String::new;
     let crc = value_crc(op).map_or_else(none, |crc| format!("{crc:08x}"));
-    vec![offset.to_string(), op_bytes(op).to_string(), what, none(), none(), value, stored, codec, crc, key]
+    let expires = views::expiry(expires(op));
+    let (offset, bytes) = (offset.to_string(), op_bytes(op).to_string());
+    vec![offset, bytes, what, none(), none(), value, stored, codec, crc, expires, key]
 }

@@ -7,23 +7,30 @@ use crate::bytes_text;
 
 #[test]
 fn an_entry_comes_with_its_operations() {
-    let value = StoredValue::new(b"k\0", vec![7; 4000].into(), &Compression::default());
+    let expires = Expiry::at(1_700_000_060);
+    let value = StoredValue::expiring(b"k\0", vec![7; 4000].into(), &Compression::default(), expires);
     let ops = vec![
         Op::Check { key: "k".into(), expect: Expect::Seq(9) },
         Op::Put { key: b"k\0"[..].into(), value: OpValue::Full(value) },
         Op::Delete { key: "d".into() },
     ];
-    let entry = Entry { at: Position { term: 2, index: 5 }, time: 0, payload: Payload::Ops(ops) };
+    let at = Position { term: 2, index: 5 };
+    let entry = Entry { at, time: 1_700_000_000, payload: Payload::Ops(ops) };
     let record = Record::Entry(entry, vec![100, 141, 300]);
     let rows = record_rows(68, 500, &record);
     assert_eq!(rows[0][..5], ["68", "500", "entry", "2", "5"]);
     assert_eq!((&rows[1][2][..], &rows[3][2][..]), ("  check version", "  delete"));
     assert_eq!((&rows[2][0][..], &rows[2][5][..], &rows[2][7][..]), ("141", "4000", "zstd"));
-    assert_eq!(rows[2][9], r"k\x00");
+    assert_eq!((&rows[0][10][..], &rows[2][9][..]), ("(at 2023-11-14T22:13:20Z)", "2023-11-14T22:14:20Z"));
+    assert_eq!(rows[2][10], r"k\x00");
     assert_eq!(rows[2][8].len(), 8);
-    assert!(rows.iter().all(|row| row.len() == 10));
+    assert!(rows.iter().all(|row| row.len() == 11));
     let json = record_json(68, 500, &record);
     assert_eq!((&json["kind"], &json["index"]), (&json!("entry"), &json!(5)));
+    assert_eq!(
+        (&json["time"], &json["ops"][1]["expires_at"]),
+        (&json!(1_700_000_000), &json!(1_700_000_060))
+    );
     assert_eq!((&json["ops"][0]["expected_seq"], &json["ops"][1]["key"]), (&json!(9), &json!("awA=")));
     assert_eq!(json["ops"][2]["bytes"], json!(41));
 }
@@ -36,7 +43,7 @@ fn marks_have_rows_of_their_own() {
     {
         assert_eq!(record_json(1, 2, &record)["kind"], what);
         let rows = record_rows(1, 2, &record);
-        assert_eq!((rows.len(), rows[0].len(), &rows[0][2][..]), (1, 10, what));
+        assert_eq!((rows.len(), rows[0].len(), &rows[0][2][..]), (1, 11, what));
     }
     assert_eq!(vote_text(vote), "for node 2 in term 3, committed");
 }

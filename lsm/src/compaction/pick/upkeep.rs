@@ -105,12 +105,23 @@ impl<'a> Picker<'a> {
     /// With nothing else to do, all goes down to where most of it lies, if what is above may shadow more
     /// there than is tolerated: only a merge shows value GC what is garbage.
     pub(super) fn idle(&self) -> Option<Choice> {
-        if !self.situation.idle || self.shadowed() <= self.tolerated() {
+        let garbage = || self.shadowed().saturating_add(self.expired());
+        if !self.situation.idle || garbage() <= self.tolerated() {
             return None;
         }
         let bottom = self.situation.deepest().unwrap_or(self.situation.last());
         let level = (0..bottom).find(|level| !self.situation.level(*level).is_empty())?;
         if level == 0 { self.level0(Why::Idle) } else { self.deeper(level, Why::Idle, |_| true) }
+    }
+
+    /// Bytes that have expired in tables above the deepest level, about; in that level they count as garbage of its tables.
+    fn expired(&self) -> u64 {
+        let bytes = |table: &TableState<'_>| {
+            let bytes = u128::from(weight(table.meta)) * u128::from(table.expired);
+            (bytes / u128::from(table.meta.entries.max(1))) as u64
+        };
+        let above = 0..self.situation.deepest().unwrap_or(1);
+        above.flat_map(|level| self.situation.level(level)).map(bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes of garbage that may stay.

@@ -14,7 +14,7 @@ use crate::Limits;
 /// First bytes of both directions. The line end shows at once when something translates text on the way.
 pub const MAGIC: [u8; 8] = *b"KVNODE\r\n";
 /// Version of everything after the preamble: frames, messages, and the types in them.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// How long a node waits for a client's hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest serialised [`Welcome`] that a client accepts.

@@ -30,32 +30,34 @@ fn a_small_request() {
     let frame = request(0x0102, Duration::from_millis(1000), &write, 1000).unwrap();
     #[rustfmt::skip]
     assert_eq!(frame.head[..], [
-        27, 0, 0, 0, // length of the body
+        28, 0, 0, 0, // length of the body
         0, // request
         2, 1, 0, 0, 0, 0, 0, 0, // number
         0xe8, 3, 0, 0, // deadline, ms
-        10, 0, 0, 0, // length of the message
+        11, 0, 0, 0, // length of the message
         1, // write
         0, 1, // no checks, one operation
         0, 1, b'k', // put, key
         0, 2, 5, 5, // value, in its place
+        0, // stays
     ]);
 }
 
 #[test]
 fn a_large_value_follows_its_message_and_is_not_copied() {
     let value = Bytes::from(vec![9; 5000]);
-    let item = GetReply { value: value.clone(), revision: 4, value_bytes: 5000 };
+    let item = GetReply { value: value.clone(), revision: 4, value_bytes: 5000, expires_at: Some(300) };
     let frame = reply(1, Ok(Prepared::reply(&item, 10_000).unwrap()));
     #[rustfmt::skip]
     assert_eq!(frame.head[4..], [
         2, // reply
         1, 0, 0, 0, 0, 0, 0, 0, // number
         0, // ok
-        6, 0, 0, 0, // length of the message
+        9, 0, 0, 0, // length of the message
         1, 0x88, 0x27, // value beside, its length as varint
         4, // revision
         0x88, 0x27, // value_bytes
+        1, 0xac, 2, // expires_at
     ]);
     assert_eq!(frame.beside[0].as_ptr(), value.as_ptr(), "sent from where it lies");
 
@@ -67,7 +69,7 @@ fn a_large_value_follows_its_message_and_is_not_copied() {
 
 #[test]
 fn keys_and_small_values_do_not_hold_the_frame() {
-    let ops = vec![WriteOp::Put { key: vec![1; 5000].into(), value: vec![2; 4095].into() }];
+    let ops = vec![WriteOp::Put { key: vec![1; 5000].into(), value: vec![2; 4095].into(), ttl_ms: None }];
     let sent = WriteRequest { checks: vec![], ops };
     let frame = body(request(1, Duration::ZERO, &sent, 20_000).unwrap());
     let ToServer::Request { body, .. } = decode_to_server(frame.clone()).unwrap() else { panic!() };
@@ -80,7 +82,7 @@ fn keys_and_small_values_do_not_hold_the_frame() {
 
 #[test]
 fn a_marked_value_is_ordinary_bytes_outside_of_a_frame() {
-    let reply = GetReply { value: vec![1; 5000].into(), revision: 1, value_bytes: 5000 };
+    let reply = GetReply { value: vec![1; 5000].into(), revision: 1, value_bytes: 5000, expires_at: None };
     let bytes = postcard::to_stdvec(&reply).unwrap();
     assert_eq!(bytes[..3], [0x88, 0x27, 1]);
     assert_eq!(postcard::from_bytes::<GetReply>(&bytes).unwrap(), reply);
@@ -109,18 +111,18 @@ async fn the_preamble() {
     let greeting = tokio::spawn(async move { greet(&mut client, Service::ADMIN).await });
     let mut hello = [0; 16];
     node.read_exact(&mut hello).await.unwrap();
-    assert_eq!(&hello, b"KVNODE\r\n\x01\0\x01\0\0\0\0\0");
+    assert_eq!(&hello, b"KVNODE\r\n\x02\0\x01\0\0\0\0\0");
     drop(node);
     assert!(greeting.await.unwrap().is_err());
 
     let (mut client, mut node) = tokio::io::duplex(1000);
-    client.write_all(b"KVNODE\r\n\x01\0\0\0\0\0\0\0").await.unwrap();
+    client.write_all(b"KVNODE\r\n\x02\0\0\0\0\0\0\0").await.unwrap();
     let welcome = welcome();
     assert_eq!(answer(&mut node, |_| Ok(&welcome)).await.unwrap(), Some(Service::KV));
     drop(node);
     let mut said = Vec::new();
     client.read_to_end(&mut said).await.unwrap();
-    assert_eq!(said[..15], *b"KVNODE\r\n\x01\0\0\x27\0\0\0");
+    assert_eq!(said[..15], *b"KVNODE\r\n\x02\0\0\x27\0\0\0");
     assert_eq!(said[15..31], [7; 16], "cluster");
     assert_eq!(said.len(), 15 + 0x27);
 
@@ -130,5 +132,5 @@ async fn the_preamble() {
     drop(node);
     let mut said = Vec::new();
     client.read_to_end(&mut said).await.unwrap();
-    assert_eq!(said, b"KVNODE\r\n\x01\0\x01\0\0\0\0", "the version comes first");
+    assert_eq!(said, b"KVNODE\r\n\x02\0\x01\0\0\0\0", "the version comes first");
 }

@@ -143,7 +143,7 @@ async fn others_are_told_apart_from_nodes() {
     assert!(matches!(greeted(b"").await, PreambleError::Closed));
     assert!(matches!(
         greeted(b"KVNODE\r\n\x07\0\x01\0\0\0\0").await,
-        PreambleError::Version { ours: 1, theirs: 7 }
+        PreambleError::Version { ours: 2, theirs: 7 }
     ));
-    assert!(matches!(greeted(b"KVNODE\r\n\x01\0\0\xff\xff\xff\xff").await, PreambleError::NotKvnode(_)));
+    assert!(matches!(greeted(b"KVNODE\r\n\x02\0\0\xff\xff\xff\xff").await, PreambleError::NotKvnode(_)));
 }

@@ -49,12 +49,12 @@ impl Kv for Echo {
             }
             b"huge" => {
                 let value = vec![0; 100 << 20].into();
-                return Ok(Some(GetReply { value, revision: 1, value_bytes: 0 }));
+                return Ok(Some(GetReply { value, revision: 1, value_bytes: 0, expires_at: None }));
             }
             _ => {}
         }
         let value_bytes = request.key.len() as u64;
-        Ok(Some(GetReply { value: request.key, revision: 1, value_bytes }))
+        Ok(Some(GetReply { value: request.key, revision: 1, value_bytes, expires_at: None }))
     }
 
     async fn write(self, _: Context, request: WriteRequest) -> Result<WriteReply, KvError> {
@@ -124,10 +124,10 @@ pub fn client(io: BoxIo, frame_bytes_max: u32) -> KvClient {
 }
 
 pub fn get(key: &'static str) -> GetRequest {
-    GetRequest { key: key.into(), consistency: Consistency::default(), range: None }
+    GetRequest { key: key.into(), consistency: Consistency::default(), range: None, at_revision: None }
 }
 
 pub fn put(value: usize) -> WriteRequest {
     let value = vec![5; value].into();
-    WriteRequest { checks: vec![], ops: vec![WriteOp::Put { key: "k".into(), value }] }
+    WriteRequest { checks: vec![], ops: vec![WriteOp::Put { key: "k".into(), value, ttl_ms: None }] }
 }

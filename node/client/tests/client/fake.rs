@@ -92,7 +92,7 @@ impl Kv for Fake {
                 from..from.saturating_add(usize::try_from(range.length).unwrap()).min(value.len())
             });
             let value_bytes = value.len() as u64;
-            GetReply { value: value.slice(part), revision: *revision, value_bytes }
+            GetReply { value: value.slice(part), revision: *revision, value_bytes, expires_at: None }
         }))
     }
 
@@ -112,7 +112,7 @@ impl Kv for Fake {
         let first = self.0.log.lock().unwrap().len() as u64 * 100;
         for (op, revision) in request.ops.into_iter().zip(first..) {
             match op {
-                WriteOp::Put { key, value } => map.insert(key, (value, revision)),
+                WriteOp::Put { key, value, .. } => map.insert(key, (value, revision)),
                 WriteOp::Delete { key } => map.remove(&key),
             };
         }
@@ -130,6 +130,7 @@ impl Kv for Fake {
             revision: *revision,
             value_bytes: value.len() as u64,
             value: (!request.keys_only).then(|| value.clone()),
+            expires_at: None,
         });
         let items = items.collect();
         let next = rest.next().map(|(key, _)| Cursor { snapshot: 1, from: key.clone() });

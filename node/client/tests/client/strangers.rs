@@ -44,7 +44,7 @@ async fn what_is_no_kvnode_is_named_at_once() {
 async fn another_version_is_named_at_once() {
     let address = stranger(b"KVNODE\r\n\x09\0\x01\0\0\0\0").await;
     let error = builder([&address]).build().unwrap().get("k").await.unwrap_err();
-    assert_eq!(error, Error::VersionMismatch { endpoint: address, ours: 1, theirs: 9 });
+    assert_eq!(error, Error::VersionMismatch { endpoint: address, ours: 2, theirs: 9 });
 }
 
 #[tokio::test]
