@@ -27,8 +27,13 @@ impl Scene {
             clock: clock.clone(),
             executor: Arc::new(executor.clone()),
         };
-        let options =
-            Options { segment_bytes: 64 << 10..=256 << 10, recycled_bytes_max: 0, ..Options::default() };
+        let compression = kv_vlog::Compression { level: None, bytes_min: 0 };
+        let options = Options {
+            compression,
+            segment_bytes: 64 << 10..=256 << 10,
+            recycled_bytes_max: 0,
+            ..Options::default()
+        };
         let db = Db::open_in(&environment, Path::new("/above/data"), options).unwrap();
         Self { clock, executor, db }
     }
