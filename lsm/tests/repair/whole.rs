@@ -1,7 +1,9 @@
 //! What is not damaged comes over as it is.
 
 use std::fs;
+use std::time::Duration;
 
+use kv_lsm::Db;
 use kv_lsm::repair::{RepairOptions, repair};
 
 use crate::fixture::*;
@@ -57,4 +59,48 @@ fn nothing_is_replaced_and_nothing_is_made_of_nothing() {
     fs::create_dir(home.path().join("empty")).unwrap();
     assert!(refused(&home.path().join("empty"), "new").contains("holds no data"));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 3);
+}
+
+/// What has expired is not brought back, what has not goes on to expire when it should have.
+#[test]
+fn what_expires_goes_on_to_expire() {
+    for closed in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let (environment, executor) = stepped();
+        let dir = home.path().join("old");
+        let db = Db::open_in(&environment, &dir, small()).unwrap();
+        for (key, seconds) in [("soon", 10), ("later", 100)] {
+            for length in [50, 5_000] {
+                let key = format!("{key}{length}");
+                db.put_for(key.as_bytes(), vec![7; length], Duration::from_secs(seconds)).unwrap();
+            }
+        }
+        db.flush().unwrap();
+        // Some of it in tables, some in the log only; what time it is, in the log only.
+        db.put_for(b"soon", "x", Duration::from_secs(10)).unwrap();
+        executor.advance(Duration::from_secs(50));
+        db.put(b"stays", "x").unwrap();
+        let time = db.store().time();
+        if closed {
+            db.close().unwrap();
+        } else {
+            executor.advance(Duration::from_secs(1)); // an idle log names its last entries as committed
+            drop(db);
+        }
+        let before = look(&dir).unwrap();
+        assert_eq!((before.keys, before.problems.len()), (3, 0));
+
+        let new = repaired(&dir, RepairOptions::default());
+        assert!(new.report.is_complete(), "{:?}", new.report);
+        assert_eq!(Some(&new.report.content_hash), before.content_hash.as_ref());
+        let (environment, executor) = stepped();
+        executor.advance(Duration::from_secs(60));
+        let db = Db::open_in(&environment, &new.path, small()).unwrap();
+        assert!(db.store().time() >= time);
+        assert_eq!(db.get(b"later5000").unwrap().unwrap().expires.time(), Some(101));
+        executor.advance(Duration::from_secs(60));
+        assert_eq!(db.multi_get(&["later50", "later5000"]).unwrap(), [None, None]);
+        assert!(db.get(b"stays").unwrap().is_some());
+        db.close().unwrap();
+    }
 }
