@@ -57,6 +57,6 @@ pub use options::Options;
 pub use store::{
     Applied, Bookmark, Collected, Collection, CompactionStats, Environment, Export, ExportRecord,
     ExportValue, Found, GcReport, GcRun, HeldFile, Holder, Iter, IterOptions, LevelStats, NewStore,
-    RangeSize, Receiver, Resolver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, StallStats, Stats,
+    RangeSize, Receiver, Resolver, Room, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, StallStats, Stats,
     Store, Verification, segment_lines, verify_segment,
 };

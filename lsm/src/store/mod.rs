@@ -60,7 +60,7 @@ pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
 pub use stall::StallStats;
 use stall::Stalls;
-pub use stats::{LevelStats, Stats, Verification};
+pub use stats::{LevelStats, Room, Stats, Verification};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 
 use crate::error::StoreError;

@@ -43,7 +43,9 @@ pub struct Shared {
 impl Shared {
     /// Handlers on this member.
     #[must_use]
-    pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits, disk: DiskGuard) -> Arc<Self> {
+    pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits) -> Arc<Self> {
+        let disk = DiskGuard::default();
+        disk.look(&store);
         Arc::new(Self { raft, store, limits, disk, scans: OpenScans::default() })
     }
 
@@ -55,7 +57,7 @@ impl Shared {
             // A disk that hangs must not hang the reactor.
             let shared = self.clone();
             let looked = crate::blocking::run(move || {
-                shared.disk.look();
+                shared.disk.look(&shared.store);
                 shared.scans.prune();
             });
             if looked.await.is_err() {
