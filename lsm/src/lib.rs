@@ -140,7 +140,7 @@ pub use stamp::Stamper;
 pub use store::{
     Applied, Bookmark, Collected, Collection, CompactionStats, Environment, Export, ExportRecord,
     ExportValue, Found, GcReport, GcRun, HeldFile, Holder, Iter, IterOptions, LevelStats, NewStore,
-    RangeSize, ReadStats, Receiver, Resolver, Scan, ScanItem, ScanRange, SegmentLine, Snapshot, StallStats,
-    Stats, Store, ValueCacheStats, Verification, WriteStats, segment_lines, verify_segment,
+    RangeSize, ReadStats, Receiver, Resolver, Room, Scan, ScanItem, ScanRange, SegmentLine, Snapshot,
+    StallStats, Stats, Store, ValueCacheStats, Verification, WriteStats, segment_lines, verify_segment,
 };
 pub use table::CacheStats;

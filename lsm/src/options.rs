@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv_vfs::Space;
 use kv_vlog::{Compression, OnFatal};
 
 use crate::compaction::{Limits, PickOptions};
-use crate::gc::GcOptions;
+use crate::gc::{Bounds, GcOptions};
 
 /// Bounds what is remembered of the time that the log carries: 8 bytes in the manifest and 16 in memory for each second.
 const KEEP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -293,9 +294,21 @@ impl Options {
         if self.recycled_bytes_max == 0 { 0 } else { self.recycled_bytes_max.max(live_bytes / 16) }
     }
 
-    /// When a segment is full, given what is stored.
-    pub(crate) fn segment_bytes_for(&self, live_bytes: u64) -> u64 {
-        (live_bytes / 32).clamp(*self.segment_bytes.start(), *self.segment_bytes.end())
+    /// What collections have to fit into; a new file is as long as a segment of the log.
+    pub(crate) fn gc_bounds(&self, live_bytes: u64, space: Space) -> Bounds {
+        Bounds {
+            available_bytes: space.available,
+            total_bytes: space.total,
+            output_bytes_max: self.segment_bytes_for(live_bytes, space.available),
+            group_bytes_max: u64::from(self.group_bytes_max),
+        }
+    }
+
+    /// When a segment is full, given what is stored and what room there is: where that is short, in smaller pieces, which are
+    /// garbage as a whole sooner, and which value GC needs less room beside to collect.
+    pub(crate) fn segment_bytes_for(&self, live_bytes: u64, available_bytes: u64) -> u64 {
+        let fitting = (live_bytes / 32).min(available_bytes / 16);
+        fitting.clamp(*self.segment_bytes.start(), *self.segment_bytes.end())
     }
 }
 

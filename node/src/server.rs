@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 use crate::raft::{NodeConfig, RaftNode, peer};
-use crate::service::{self, DiskGuard, Serving, Shared};
+use crate::service::{self, Serving, Shared};
 use crate::shutdown::Shutdown;
 
 /// Is a node until shutdown is asked for.
@@ -113,8 +113,7 @@ impl RunningNode {
         let raft = RaftNode::start(&config, store.clone())
             .await
             .map_err(|error| Failure::refused(format!("cannot start consensus: {error}")))?;
-        let disk = DiskGuard::new(world.environment.vfs, dir.path().into(), reserve_bytes(settings));
-        let shared = Shared::new(raft, store, settings.limits.wire(), disk);
+        let shared = Shared::new(raft, store, settings.limits.wire());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(acceptor, settings, shared.clone(), stop.clone()));
         let housekeeping = tokio::spawn(shared.clone().housekeeping());
@@ -270,11 +269,6 @@ fn end_process(why: &str) {
     );
     let _ = io::stderr().write_all(message.as_bytes());
     std::process::exit(i32::from(Code::Refused as u8));
-}
-
-/// Room for the segments under way, for tables and for the manifest.
-fn reserve_bytes(settings: &Settings) -> u64 {
-    2 * settings.engine.segment_bytes_max + (64 << 20)
 }
 
 fn to_failure(error: &StoreError) -> Failure {

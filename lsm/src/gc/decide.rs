@@ -55,6 +55,15 @@ pub struct Bounds {
     pub group_bytes_max: u64,
 }
 
+impl Bounds {
+    /// With less room than this a server should take no more writes, in bytes: for two segments of the log, for what is
+    /// under way, and for what collections leave alone.
+    #[must_use]
+    pub fn write_reserve_bytes(&self, options: &GcOptions) -> u64 {
+        2 * self.output_bytes_max + 2 * options.reserve_bytes
+    }
+}
+
 /// How urgent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -154,9 +163,10 @@ pub fn priority(options: &GcOptions, bounds: &Bounds) -> Priority {
     }
 }
 
-/// With less room than this it is an emergency, in bytes.
+/// With less room than this it is an emergency, in bytes: well before writes are refused, so that they need not be.
 pub(super) fn scarce_bytes(options: &GcOptions, bounds: &Bounds) -> u64 {
-    options.emergency_bytes.min(bounds.total_bytes / 20).max(2 * options.reserve_bytes)
+    let before_refusal = (2 * bounds.write_reserve_bytes(options)).min(bounds.total_bytes / 3);
+    options.emergency_bytes.min((bounds.total_bytes / 20).max(before_refusal)).max(2 * options.reserve_bytes)
 }
 
 /// Decides. Files without anything live are chosen whatever the room is: they are dropped unread.

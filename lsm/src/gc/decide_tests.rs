@@ -154,8 +154,12 @@ fn an_emergency_collects_any_garbage_in_pieces_that_fit() {
     ];
     let tight = Bounds { available_bytes: options.reserve_bytes + 8 * MIB, total_bytes: 1 << 30, ..bounds() };
     assert_eq!(priority(&options, &bounds()), Priority::Normal);
-    let enough = Bounds { available_bytes: 2 * options.reserve_bytes, ..tight };
+    let enough = Bounds { available_bytes: 2 * tight.write_reserve_bytes(&options), ..tight };
     assert_eq!(priority(&options, &enough), Priority::Normal, "a twentieth of a small file system is there");
+    let less = Bounds { available_bytes: enough.available_bytes - 1, ..tight };
+    assert_eq!(priority(&options, &less), Priority::Emergency, "well before a server refuses writes");
+    let small = Bounds { total_bytes: 300 * MIB, available_bytes: 2 * options.reserve_bytes, ..tight };
+    assert_eq!(priority(&options, &small), Priority::Normal, "a third of a very small one is there");
     assert_eq!(priority(&options, &tight), Priority::Emergency, "but little more than the reserve");
     let tight = Bounds { total_bytes: 4 << 30, ..tight };
     assert_eq!(priority(&options, &tight), Priority::Emergency);

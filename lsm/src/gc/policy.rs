@@ -12,9 +12,9 @@ pub struct GcOptions {
     /// ... and when it has been complete for this long, as far as this process has seen: what was written last
     /// dies first. Default 10 s.
     pub age_min: Duration,
-    /// With less room than this on the file system, or than a twentieth of it if that is less, but than twice the
-    /// reserve in any case, any garbage is collected whatever its age, and writes are held back meanwhile. In bytes;
-    /// default 1 GiB.
+    /// With less room than this on the file system any garbage is collected whatever its age, and writes are held back
+    /// meanwhile; or than a twentieth of it if that is less, but than twice what a server should keep free
+    /// ([`Room`](crate::Room)), up to a third of it, and than twice the reserve in any case. In bytes; default 1 GiB.
     pub emergency_bytes: u64,
     /// Room that a collection leaves for the log, the manifest and tables, in bytes. Default 64 MiB.
     pub reserve_bytes: u64,

@@ -105,7 +105,9 @@ impl Ledger for Changes {
     fn next_file(&self) -> NextFile {
         let file = self.allocate();
         let path = self.dir.join(names::segment_name(file));
-        NextFile { file, path, bytes: self.options.segment_bytes_for(self.live_bytes()) }
+        // Where nobody can say how much room there is, there is enough.
+        let available = self.vfs.space(&self.dir).map_or(u64::MAX, |space| space.available);
+        NextFile { file, path, bytes: self.options.segment_bytes_for(self.live_bytes(), available) }
     }
 
     fn record(&self, sealed: Option<SealedSegment>, opened: Option<OpenedSegment>) -> io::Result<u64> {

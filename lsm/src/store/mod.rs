@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use kv_vfs::{Clock, Executor, Gate, Wake, planted};
+use kv_vfs::{Clock, Executor, Gate, Vfs, Wake, planted};
 use kv_vlog::{Entry, Expiry, LogTime, Op, Pointer, Position, Vlog};
 use parking_lot::Mutex;
 
@@ -68,7 +68,7 @@ pub use scan::{Scan, ScanItem, ScanRange};
 pub use snapshot::Snapshot;
 pub use stall::StallStats;
 use stall::Stalls;
-pub use stats::{LevelStats, ReadStats, Stats, Verification, WriteStats};
+pub use stats::{LevelStats, ReadStats, Room, Stats, Verification, WriteStats};
 pub use status::{SegmentLine, segment_lines, verify_segment};
 pub use values::ValueCacheStats;
 use values::{ReadFor, Values};
@@ -228,6 +228,12 @@ impl Store {
     #[must_use]
     pub fn flushed(&self) -> Option<Position> {
         *self.shared.core.flushed.lock()
+    }
+
+    /// The file system, and the data directory on it.
+    #[must_use]
+    pub fn place(&self) -> (&Arc<dyn Vfs>, &Path) {
+        (&self.shared.core.vfs, &self.shared.core.dir)
     }
 
     /// What time it is: what the entries that were applied say.

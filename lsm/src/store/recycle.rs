@@ -8,7 +8,7 @@ use kv_vlog::{FilePool, FreeFile};
 use super::changes::Changes;
 use super::{Core, Shared};
 use crate::error::StoreError;
-use crate::gc::{Bounds, Footprint, Priority, priority};
+use crate::gc::{Footprint, Priority, priority};
 
 /// The pool of a directory, with what an earlier process left in it.
 ///
@@ -40,15 +40,9 @@ impl Shared {
 /// What is idle must not stand in the way of what is not: nothing is kept where value GC takes room for short, or where a
 /// server is about to refuse writes for want of it.
 fn bytes_max(core: &Core, changes: &Changes) -> Result<u64, StoreError> {
-    let (options, space) = (&core.options, core.vfs.space(&core.dir)?);
-    let segment_bytes_max = *options.segment_bytes.end();
-    let bounds = Bounds {
-        available_bytes: space.available,
-        total_bytes: space.total,
-        output_bytes_max: segment_bytes_max,
-        group_bytes_max: u64::from(options.group_bytes_max),
-    };
+    let (options, live_bytes) = (&core.options, changes.live_bytes());
+    let bounds = options.gc_bounds(live_bytes, core.vfs.space(&core.dir)?);
     let is_short = priority(&options.gc, &bounds) == Priority::Emergency
-        || space.available < 4 * segment_bytes_max + options.gc.reserve_bytes;
-    Ok(if is_short { 0 } else { options.recycled_bytes_for(changes.live_bytes()) })
+        || bounds.available_bytes < 2 * bounds.write_reserve_bytes(&options.gc);
+    Ok(if is_short { 0 } else { options.recycled_bytes_for(live_bytes) })
 }

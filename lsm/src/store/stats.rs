@@ -151,6 +151,16 @@ fn ratio(of: u64, to: u64) -> Option<f64> {
     (to > 0).then(|| of as f64 / to as f64)
 }
 
+/// Room on the file system, for a server that has to say when it takes no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// What there is, in bytes.
+    pub available_bytes: u64,
+    /// With less than this no more should be written, in bytes: a log that has no room ends the process. It follows the
+    /// length of segments, which follows what is stored and what room there is.
+    pub reserve_bytes: u64,
+}
+
 /// What [`Store::verify`] read and found whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
@@ -166,6 +176,18 @@ impl Store {
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.shared.changes.live_bytes()
+    }
+
+    /// Room on the file system now.
+    ///
+    /// # Errors
+    /// It cannot be asked for.
+    pub fn room(&self) -> Result<Room, StoreError> {
+        let Shared { core, changes, .. } = &*self.shared;
+        let space = core.vfs.space(&core.dir)?;
+        let bounds = core.options.gc_bounds(changes.live_bytes(), space);
+        let reserve_bytes = bounds.write_reserve_bytes(&core.options.gc);
+        Ok(Room { available_bytes: space.available, reserve_bytes })
     }
 
     /// Sizes and counters now. Looks at the names in the data directory, and reads no file.

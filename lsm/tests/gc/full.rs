@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv_lsm::gc::files;
+use kv_lsm::gc::{GcOptions, files};
 use kv_lsm::{Options, ScanRange, StoreError};
 use kv_manifest::names;
 use kv_vfs::fault::{Fault, Rule, Times};
-use kv_vfs::{FaultVfs, MemVfs, OpKind};
+use kv_vfs::{FaultVfs, MemVfs, OpKind, Vfs};
 
 use crate::node::*;
 use crate::support::*;
@@ -126,4 +126,72 @@ fn a_compaction_survives_a_remap_that_cannot_be_read() {
     }
     assert!(damaged > 0 && whole > 0, "{damaged} damaged, {whole} whole");
     node.write(1, &[change(261)]).unwrap();
+}
+
+/// The disk holds twice what is live and a little more; segments would be as long as a sixth of that, were there room.
+#[test]
+fn everything_is_overwritten_on_a_disk_that_is_nearly_full() {
+    const KEYS: u64 = 500;
+    const BYTES: usize = 8_000;
+    let (disk, world) = memory();
+    let gc = GcOptions { reserve_bytes: 256 << 10, ..GcOptions::default() };
+    let options = Options {
+        log_kept_bytes: Some(0),
+        segment_bytes: 64 << 10..=2 << 20,
+        group_bytes_max: 64 << 10,
+        base_bytes: 1 << 20,
+        gc,
+        ..options()
+    };
+    let total = 12 << 20;
+    disk.set_space(total);
+    let node = world.open_with(options).unwrap();
+    let put = |number: u64, round: u64| {
+        let room = node.store.room().unwrap();
+        assert!(
+            room.available_bytes >= room.reserve_bytes,
+            "a server would refuse it: {room:?} in round {round}"
+        );
+        node.write(1, &[(key(number), Some(value(2 * (round * KEYS + number), BYTES)))]).unwrap();
+    };
+    let mut least = u64::MAX;
+    for n in 0..7 * KEYS {
+        put(if n < KEYS { n } else { n.wrapping_mul(2_654_435_761) % 7919 % KEYS }, 1 + n);
+        // So little time that nothing is ever old.
+        if n % 8 == 0 {
+            world.executor.as_ref().unwrap().advance(Duration::from_millis(20));
+        }
+        least = least.min(disk.space(dir()).unwrap().available);
+    }
+    assert!(least < total / 3, "it was never nearly full: {least}");
+    let longest = node.store.segments().unwrap().iter().map(|line| line.bytes).max().unwrap();
+    assert!(longest <= total / 16, "{longest}");
+    assert_eq!(node.store.gc_audit().unwrap(), []);
+    node.store.close().unwrap();
+    drop(node);
+    assert_eq!(whole(&world.vfs).keys, KEYS);
+}
+
+/// Segments follow what is stored, and what room there is.
+#[test]
+fn segments_are_short_where_room_is() {
+    let (disk, world) = memory();
+    let options = Options { segment_bytes: 64 << 10..=2 << 20, ..options() };
+    let reserve_of = |available: u64| {
+        disk.set_space(available);
+        let node = world.open_with(options.clone()).unwrap();
+        let room = node.store.room().unwrap();
+        node.store.close().unwrap();
+        room.reserve_bytes - 2 * options.gc.reserve_bytes
+    };
+    // Little is stored.
+    assert_eq!(reserve_of(1 << 30), 2 * (64 << 10));
+    let node = world.open_with(options.clone()).unwrap();
+    (0..400).for_each(|number| drop(node.write(1, &[(key(number), Some(value(2 * number, 30_000)))])));
+    node.store.close().unwrap();
+    drop(node);
+    let long = reserve_of(1 << 30);
+    assert!(long > 2 * (300 << 10), "{long}");
+    let short = reserve_of(2 << 20);
+    assert!((2 * (64 << 10)..=2 * (128 << 10)).contains(&short), "{short}");
 }

@@ -50,7 +50,7 @@ impl Kv for KvService {
         let shared = self.0;
         check_write(&shared.limits, &request)?;
         if request.ops.iter().any(|op| op.value().is_some()) {
-            shared.disk.check()?;
+            shared.disk.check(request.payload_bytes())?;
         }
         // To its end, whether or not the caller waits: half of a write must not be abandoned.
         run_to_end(async move {

@@ -53,7 +53,9 @@ pub struct Shared {
 impl Shared {
     /// Handlers on this member.
     #[must_use]
-    pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits, disk: DiskGuard) -> Arc<Self> {
+    pub fn new(raft: RaftNode, store: Arc<Store>, limits: Limits) -> Arc<Self> {
+        let disk = DiskGuard::default();
+        disk.look(&store);
         let (scans, upkeep, looked) = (OpenScans::default(), upkeep::Places::default(), Mutex::default());
         Arc::new(Self { raft, store, limits, disk, scans, upkeep, looked })
     }
@@ -66,7 +68,7 @@ impl Shared {
             // A disk that hangs must not hang the reactor.
             let shared = self.clone();
             let looked = crate::blocking::run(move || {
-                shared.disk.look();
+                shared.disk.look(&shared.store);
                 shared.scans.prune();
                 if round.is_multiple_of(STATS_ROUNDS) {
                     shared.look_at_store();

@@ -50,8 +50,8 @@ pub(super) async fn compact(shared: Arc<Shared>, range: ScanRange) -> Result<Com
 /// Makes a checkpoint.
 pub(super) async fn checkpoint(shared: Arc<Shared>, dir: String) -> Result<CheckpointReport, KvError> {
     finish(shared, format!("checkpoint in {dir}"), move |shared| {
-        let (vfs, data_dir) = shared.disk.place();
-        let path = new_directory(vfs, data_dir, &dir)?;
+        let (vfs, data_dir) = shared.store.place();
+        let path = new_directory(&**vfs, data_dir, &dir)?;
         shared.store.checkpoint(&path)?;
         let files = vfs.list(&path)?;
         Ok(CheckpointReport {

@@ -99,15 +99,8 @@ impl GcReport {
     }
 }
 
-/// What collections have to fit into; a new file is as long as a segment of the log.
 fn bounds(candidates: &[Candidate], options: &Options, space: Space) -> Bounds {
-    let live_bytes = candidates.iter().map(|candidate| candidate.usage.live_bytes).sum();
-    Bounds {
-        available_bytes: space.available,
-        total_bytes: space.total,
-        output_bytes_max: options.segment_bytes_for(live_bytes),
-        group_bytes_max: u64::from(options.group_bytes_max),
-    }
+    options.gc_bounds(candidates.iter().map(|candidate| candidate.usage.live_bytes).sum(), space)
 }
 
 impl Shared {
