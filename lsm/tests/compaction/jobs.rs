@@ -98,8 +98,7 @@ impl Job {
 fn log_of(run: impl FnOnce()) -> Vec<Line> {
     let log = Log::default();
     tracing::subscriber::with_default(log.clone(), run);
-    let lines = log.0.lock().clone();
-    lines
+    log.0.lock().clone()
 }
 
 /// Overwrites random keys.
