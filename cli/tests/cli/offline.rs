@@ -69,6 +69,10 @@ fn a_whole_directory_passes_and_is_shown() {
     assert_eq!(manifest["changes"][0]["edits"][0]["edit"], "Identity");
     assert!(at(dir.path(), "manifest inspect --changes").stdout(0).contains("  flush  "));
     assert!(json_at(dir.path(), "manifest inspect", 0).get("changes").is_none());
+    let text = at(dir.path(), "manifest inspect").stdout(0);
+    let options = "base_bytes = 268435456  comparator = bytewise  level_multiplier = 10  levels = 7";
+    assert!(text.contains(options), "{text}");
+    assert_eq!(manifest["identity"]["options"]["level_multiplier"], "10");
     assert_eq!(json_at(dir.path(), "manifest check", 0)["problems"], json!([]));
     assert!(at(dir.path(), "manifest check").stdout(0).ends_with(" 0 problems\n"));
 

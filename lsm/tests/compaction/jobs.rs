@@ -1,21 +1,24 @@
 //! Which compactions ran side by side, by the log of a run (`RUST_LOG=kv_lsm=debug` shows the same): there are such, and none
 //! are in each other's way.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
-use std::sync::Arc;
+use std::sync::Once;
 
 use kv_lsm::{Options, ScanRange, WriteBatch};
-use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::world::*;
 
-/// Keeps the lines of the log that speak of a job.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<Line>>>);
+/// Keeps the lines of the log that speak of a job, for each thread that asks.
+struct Log;
+
+thread_local! {
+    static LINES: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+}
 
 /// Fields of a line, as text.
 type Line = BTreeMap<&'static str, String>;
@@ -47,11 +50,14 @@ impl Subscriber for Log {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields(Line::new());
-        event.record(&mut fields);
-        if fields.0.contains_key("job") {
-            self.0.lock().push(fields.0);
-        }
+        LINES.with_borrow_mut(|lines| {
+            let Some(lines) = lines else { return };
+            let mut fields = Fields(Line::new());
+            event.record(&mut fields);
+            if fields.0.contains_key("job") {
+                lines.push(fields.0);
+            }
+        });
     }
 
     fn enter(&self, _: &Id) {}
@@ -94,12 +100,17 @@ impl Job {
     }
 }
 
-/// The log of a run.
+/// The log of a run, whose workers are stepped by this thread.
 fn log_of(run: impl FnOnce()) -> Vec<Line> {
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), run);
-    let lines = log.0.lock().clone();
-    lines
+    static SUBSCRIBED: Once = Once::new();
+    SUBSCRIBED.call_once(|| {
+        tracing::subscriber::set_global_default(Log).unwrap();
+        // Other tests may have come by where there was nobody to listen, which is remembered.
+        tracing::callsite::rebuild_interest_cache();
+    });
+    LINES.set(Some(Vec::new()));
+    run();
+    LINES.take().unwrap()
 }
 
 /// Overwrites random keys.
