@@ -1,5 +1,7 @@
 //! The client in a few lines; README.md shows what follows.
 
+use std::time::Duration;
+
 use futures::TryStreamExt as _;
 use kv_client::{Batch, CasOutcome, Client, Error, Expect, Scan};
 
@@ -23,6 +25,9 @@ async fn main() -> Result<(), Error> {
         CasOutcome::Done { revision } => println!("replaced at revision {revision}"),
         CasOutcome::Conflict { current } => println!("somebody was faster: {current:?}"),
     }
+
+    // Gone by itself an hour later.
+    client.put_for("sessions/7", "ann", Duration::from_secs(3600)).await?;
 
     // Keys in order, from one snapshot, page by page.
     let mut items = client.scan(Scan::prefix("photos/").keys_only());

@@ -85,8 +85,8 @@ pub enum WriteOp {
         /// Its new value.
         #[serde(with = "crate::beside")]
         value: Bytes,
-        /// It goes away by itself when this time is over, in milliseconds: not before, and two seconds later at the
-        /// latest for whoever asks the leader. [`TTL_MS_MIN`](crate::limits::TTL_MS_MIN) to
+        /// It goes away by itself when this time is over, in milliseconds: not before, and about two seconds later
+        /// for linearizable reads. [`TTL_MS_MIN`](crate::limits::TTL_MS_MIN) to
         /// [`TTL_MS_MAX`](crate::limits::TTL_MS_MAX); `None`: it stays.
         ttl_ms: Option<u64>,
     },

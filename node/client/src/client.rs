@@ -205,8 +205,8 @@ impl Client {
         self.write_one(Batch::new().put(key, value)).await
     }
 
-    /// Sets a key that goes away by itself, not before this time is over and about two seconds later at the latest for who
-    /// reads through the leader. A second to 50 years. Returns its new version.
+    /// Sets a key that goes away by itself, not before this time is over and about two seconds later for who does not
+    /// read [`stale`](Client::stale). A second to 50 years. Returns its new version.
     ///
     /// ```no_run
     /// # use std::time::Duration;

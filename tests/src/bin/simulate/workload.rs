@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{NODES, address};
 use crate::history::{Begun, History, Outcome};
+use crate::machine;
 use crate::net::{Host, Net};
 use crate::rng::Rng;
 use crate::trace::note;
@@ -23,6 +24,10 @@ pub type Notes = Arc<Mutex<History>>;
 const KEYS: u64 = 20;
 /// Longest pause between two calls of a client.
 const PAUSE_MS_MAX: u64 = 120;
+/// How long a value stays at most that goes away by itself, in ms.
+const MORTAL_MS_MAX: u64 = 6_000;
+/// By then it is gone: the time of the log has whole seconds.
+pub const MORTAL_MAX: Duration = Duration::from_millis(MORTAL_MS_MAX + 2_000);
 /// Machines of clients.
 pub const USERS: Range<Host> = 11..15;
 /// How long a call may take before its outcome is unknown, in ms, by client: the impatient ones find the new
@@ -59,7 +64,8 @@ impl User {
         while !stop.is_cancelled() {
             let key = format!("key{:02}", self.rng.range(0..KEYS));
             match self.rng.range(0..100) {
-                0..45 => self.put(&key).await,
+                0..36 => self.put(&key).await,
+                36..45 => self.put_for(&key).await,
                 45..60 => self.compare(&key).await,
                 60..67 => self.remove(&key).await,
                 67..97 => drop(self.read(&key).await),
@@ -72,6 +78,13 @@ impl User {
     async fn put(&self, key: &str) {
         let (begun, value) = self.notes.lock().begin_put(key);
         let put = self.client.put(key.to_owned(), value).await;
+        self.end(&begun, put);
+    }
+
+    async fn put_for(&self, key: &str) {
+        let time = self.rng.millis(1_000..MORTAL_MS_MAX);
+        let (begun, value) = self.notes.lock().begin_put_until(key, machine::now() + time);
+        let put = self.client.put_for(key.to_owned(), value, time).await;
         self.end(&begun, put);
     }
 
@@ -88,11 +101,11 @@ impl User {
         match self.client.compare_and_set(key.to_owned(), expect, value).await {
             Ok(CasOutcome::Done { revision }) => {
                 note!("user {} {begun:?} follows {guess:?}: {revision}", self.host);
-                self.notes.lock().end_swap(&begun, guess, revision);
+                self.notes.lock().end_swap(&begun, guess, revision, machine::now());
             }
             Ok(CasOutcome::Conflict { current }) => {
                 note!("user {} {begun:?} refused: {current:?}", self.host);
-                self.notes.lock().end_refused(&begun, current);
+                self.notes.lock().end_refused(&begun, current, machine::now());
             }
             Err(error) => self.end(&begun, Err(error)),
         }
@@ -115,7 +128,7 @@ impl User {
         note!("user {} {begun:?} reads: {short:?}", self.host);
         let found = read?;
         let found = found.as_ref().map(|found| (found.revision, &*found.bytes));
-        self.notes.lock().end_read(&begun, found);
+        self.notes.lock().end_read(&begun, found, machine::now());
         Ok(())
     }
 
@@ -131,7 +144,7 @@ impl User {
         for (key, begun) in begun {
             let item = found.iter().find(|item| item.key == key.as_bytes());
             let item = item.map(|item| (item.revision, item.value.as_deref().unwrap_or_default()));
-            notes.end_read(&begun, item);
+            notes.end_read(&begun, item, machine::now());
         }
     }
 
