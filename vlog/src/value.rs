@@ -125,18 +125,6 @@ impl StoredValue {
         expires: Expiry,
         stored: Bytes,
     ) -> Result<Self, String> {
-        let value = Self::parse_unverified(codec, crc, value_bytes, expires, stored)?;
-        value.verify(key)?;
-        Ok(value)
-    }
-
-    fn parse_unverified(
-        codec: u8,
-        crc: u32,
-        value_bytes: u64,
-        expires: Expiry,
-        stored: Bytes,
-    ) -> Result<Self, String> {
         let codec = Codec::try_from(codec).map_err(|e| e.to_string())?;
         let head_len = match codec {
             Codec::Raw | Codec::Zstd => 0,
@@ -147,7 +135,9 @@ impl StoredValue {
             return Err("chunk table is cut short".into());
         }
         let head = body.split_to(head_len);
-        Ok(Self { codec, crc, value_bytes, expires, head, body })
+        let value = Self { codec, crc, value_bytes, expires, head, body };
+        value.verify(key)?;
+        Ok(value)
     }
 
     /// Checks the value's checksum and those of its chunks.

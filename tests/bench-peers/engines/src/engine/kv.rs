@@ -12,7 +12,9 @@ pub struct Kv(Db);
 impl Kv {
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let options = Options {
-            block_cache_bytes: CACHE_BYTES as u64,
+            // Others keep values of any length in one cache.
+            block_cache_bytes: CACHE_BYTES as u64 / 4,
+            value_cache_bytes: CACHE_BYTES as u64 / 4 * 3,
             memtable_bytes_max: MEMTABLE_BYTES as u64,
             separate_bytes_min: SEPARATED_BYTES_MIN as u64,
             compression: Compression { level: None, ..Compression::default() },
