@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use kv_api::KvError;
-use kv_client::{Batch, Client, Error, Expect};
+use kv_client::{Batch, Client, Error, Expect, Limit, Scan};
 use tokio::task::JoinHandle;
 
 use crate::fake::*;
@@ -91,6 +92,29 @@ async fn after_an_unknown_try_no_error_is_certain() {
     node.fake.answer_first([KvError::Unknown("lost leadership".into()), KvError::Invalid("what?".into())]);
     let error = client.put("k", "v").await.unwrap_err();
     assert!(error.may_have_happened(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_kept_is_asked_for_once() {
+    let node = Node::start(Fake::default()).await;
+    let client = node.client();
+    node.fake.answer_first([KvError::Compacted { oldest: 7 }, KvError::Compacted { oldest: 8 }]);
+    assert_eq!(client.get_at("k", 5).await, Err(Error::Compacted { oldest: 7 }));
+    let scanned: Result<Vec<_>, _> = client.scan(Scan::all().at_revision(5)).try_collect().await;
+    assert_eq!(scanned, Err(Error::Compacted { oldest: 8 }));
+    assert_eq!((node.fake.count("get"), node.fake.count("scan")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_time_to_live_that_makes_no_sense_is_not_sent() {
+    let node = Node::start(Fake::default()).await;
+    let client = node.client();
+    let short = client.put_for("k", "v", Duration::from_millis(999)).await.unwrap_err();
+    assert!(matches!(&short, Error::Invalid(why) if why.contains("999 ms")), "{short:?}");
+    let long = client.put_for("k", "v", Duration::MAX).await.unwrap_err();
+    assert!(matches!(long, Error::TooLarge { limit: Limit::Ttl, .. }), "{long:?}");
+    assert_eq!(node.fake.count("write"), 0);
+    client.put_for("k", "v", Duration::from_secs(1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -172,11 +172,11 @@ impl Cluster {
         self.machine(id).step_time.set(min_ms, max_ms);
     }
 
-    /// The disk works, and goes on working: a power cut that has not happened yet is called off.
+    /// The disk works, and goes on working: a power cut or a failure that has not happened yet is called off.
     pub fn mend(&mut self, id: Host) {
         self.bury(id);
         let machine = self.machine(id);
-        machine.disk.keep_power();
+        machine.disk.mend();
         machine.step_time.set_quick();
     }
 

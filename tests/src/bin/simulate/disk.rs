@@ -53,7 +53,7 @@ impl Disk {
     }
 
     /// The power will not go.
-    pub fn keep_power(&self) {
+    fn keep_power(&self) {
         self.lose_power_after(NEVER);
     }
 
@@ -61,6 +61,12 @@ impl Disk {
     pub fn fail(&self, op: OpKind, nth: u64) {
         let (path_contains, times) = (String::new(), Times::Forever);
         self.process.fail(Rule { op, path_contains, nth, times, error: Fault::Eio });
+    }
+
+    /// What has not failed yet will not.
+    pub fn mend(&self) {
+        self.keep_power();
+        self.process.clear();
     }
 
     /// Whether the power is gone.
