@@ -53,6 +53,8 @@ pub(crate) struct Progress {
     pub membership: Option<(Position, Bytes)>,
     /// What time it is, as entries say.
     pub time: LogTime,
+    /// The last entry applied that did not only say what time it is.
+    pub changed: Option<u64>,
     /// Bytes of log applied to the active memtable.
     log_bytes: u64,
     /// When the active memtable began, by the monotonic clock; `None`: before that clock.
@@ -94,7 +96,8 @@ impl Core {
         let applied = state.flushed.as_ref().map(from_manifest);
         let history = History::new(Kept::of(&options), state);
         let (membership, time) = (decode_membership(&state.membership)?, history.time());
-        let progress = Progress { applied, membership, time, ..Progress::default() };
+        let changed = applied.map(|at| at.index);
+        let progress = Progress { applied, membership, time, changed, ..Progress::default() };
         let core = Self {
             vfs,
             dir: dir.into(),
@@ -219,8 +222,8 @@ impl Core {
         // What is visible before the tables: seen with the old sequence number, the new tables would lack
         // every key that was written since. A snapshot taken now waits for both.
         moments.replaced(self.view(), at.index, time);
-        let time = time.max(progress.time);
-        *progress = Progress { applied: Some(at), membership, time, ..Progress::default() };
+        let (time, changed) = (time.max(progress.time), Some(at.index));
+        *progress = Progress { applied: Some(at), membership, time, changed, ..Progress::default() };
         *flushed = Some(at);
         self.install(|view| {
             view.active = Arc::default();
@@ -336,6 +339,9 @@ impl Core {
         let mut progress = self.progress.lock();
         progress.log_bytes += log_bytes(entry);
         (progress.applied, progress.time) = (Some(entry.at), time);
+        if entry.payload != Payload::Ops(Vec::new()) {
+            progress.changed = Some(entry.at.index);
+        }
         if let Payload::Membership(blob) = &entry.payload {
             progress.membership = Some((entry.at, blob.clone()));
         }

@@ -29,15 +29,15 @@ pub(crate) struct Flusher {
 /// Since when nothing is written, as far as was seen.
 #[derive(Debug, Default)]
 struct Quiet {
-    applied: Option<u64>,
+    changed: Option<u64>,
     since: Duration,
 }
 
 impl Quiet {
-    /// Looks at what is applied; says for how long it has been that.
-    fn look(&mut self, applied: Option<u64>, now: Duration) -> Duration {
-        if self.applied != applied {
-            *self = Self { applied, since: now };
+    /// Looks at the last entry that changed something; says for how long it has been that.
+    fn look(&mut self, changed: Option<u64>, now: Duration) -> Duration {
+        if self.changed != changed {
+            *self = Self { changed, since: now };
         }
         now.saturating_sub(self.since)
     }
@@ -45,7 +45,7 @@ impl Quiet {
 
 impl Flusher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let quiet = Quiet { applied: None, since: shared.clock.monotonic() };
+        let quiet = Quiet { changed: None, since: shared.clock.monotonic() };
         Self { shared, quiet }
     }
 
@@ -107,8 +107,8 @@ impl Flusher {
             return Step::Idle;
         }
         let now = shared.clock.monotonic();
-        let applied = shared.core.progress().applied.map(|at| at.index);
-        let is_quiet = self.quiet.look(applied, now) >= options.idle_after;
+        let changed = shared.core.progress().changed;
+        let is_quiet = self.quiet.look(changed, now) >= options.idle_after;
         // A quarter of the time is for the memtable, as tombstones wait in it, too.
         let until = options.erase_within.map(|within| within / 4);
         let is_old = |since: Option<Duration>| {
@@ -119,7 +119,7 @@ impl Flusher {
             if (is_quiet || is_old(since)) && self.freeze(now) {
                 return Step::More;
             }
-        } else if let (true, Some(index)) = (is_quiet, applied) {
+        } else if let (true, Some(index)) = (is_quiet, changed) {
             shared.idle_at.store(index + 1, Ordering::Release);
             shared.wake_compactors();
         }

@@ -129,7 +129,7 @@ pub(crate) struct Shared {
     pub written: Arc<Written>,
     pub flushes_refused: Refusals,
     pub compactions_refused: Refusals,
-    /// One more than the index of the last entry when nothing was written for a while.
+    /// One more than the index of the last entry that changed something, when that was a while ago.
     pub idle_at: AtomicU64,
     pub stopping: AtomicBool,
     pub poisoned: Mutex<Option<String>>,
@@ -189,7 +189,7 @@ impl Shared {
 
     /// Whether nothing was written for a while.
     pub(crate) fn is_idle(&self) -> bool {
-        let next = self.core.progress().applied.map_or(0, |at| at.index + 1);
+        let next = self.core.progress().changed.map_or(0, |index| index + 1);
         next > 0 && next == self.idle_at.load(Ordering::Acquire)
     }
 }
