@@ -68,7 +68,8 @@ fn first_of_a_compaction() -> Vec<Rule> {
     firsts.into_iter().map(|(op, nth)| rule(op, nth, Times::Once, Fault::Eio)).collect()
 }
 
-/// Fails what only a verification does, which an operator may ask a running node for: it must say so.
+/// Fails what only a verification and the figures of a store do, which an operator may ask a running node for: they must
+/// say so.
 pub(super) fn verification(tally: &mut Tally) {
     let (disk, life) = (MemVfs::new(), Life::new(Default::default()));
     Node.run(SEED, &shared(&disk), &life).unwrap();
@@ -108,8 +109,9 @@ pub(super) fn verification(tally: &mut Tally) {
     });
 }
 
-/// What is wrong with the segments.
+/// What is wrong with the segments, or keeps the store from saying what it holds.
 fn verify(store: &Arc<Store>) -> Vec<StoreError> {
     let segments = store.state().segments;
-    segments.values().filter_map(|segment| store.verify_segment(segment).err()).collect()
+    let damaged = segments.values().filter_map(|segment| store.verify_segment(segment).err());
+    damaged.chain(store.stats().err()).collect()
 }
