@@ -44,17 +44,47 @@ pub fn run(segment: u64, dir: &Path, shown: &Shown, context: &mut Context) -> Re
     let known = directory.state().segments.get(&segment);
     let known = known.ok_or_else(|| not_found("segment", segment, &directory))?;
     let input = segment_input(dir, directory.state(), known);
+    match inspect(&directory, &input, shown, context) {
+        Err(failure) if failure.exit == Exit::Corruption && is_given_up(&directory, &input)? => {
+            Err(given_up(&input))
+        }
+        result => result,
+    }
+}
+
+fn inspect(
+    directory: &Directory,
+    input: &SegmentInput,
+    shown: &Shown,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
     if shown.remap {
-        return places::remap(&directory, &input, shown.limit, context);
+        return places::remap(directory, input, shown.limit, context);
     }
+    let mut scanner = open(directory, input)?;
+    match shown.dump_value {
+        Some(offset) => places::dump(&mut scanner, offset, shown.out.as_deref(), context),
+        None => list(directory, input, &mut scanner, shown, &mut context.out),
+    }
+}
+
+fn open(directory: &Directory, input: &SegmentInput) -> Result<SegmentScanner, Failure> {
     let end = input.sealed.as_ref().map(|summary| summary.end);
-    let mut scanner = SegmentScanner::open(&*directory.vfs, &input.path, end).map_err(failure)?;
+    let scanner = SegmentScanner::open(&*directory.vfs, &input.path, end).map_err(failure)?;
     scanner.expect(&input.identity).map_err(failure)?;
-    if let Some(offset) = shown.dump_value {
-        return places::dump(&mut scanner, offset, shown.out.as_deref(), context);
-    }
-    let mut listing = Listing::begin(&input, scanner.header(), &mut context.out)?;
-    let ended = walk(&mut scanner, shown, &mut listing, &mut context.out)?;
+    Ok(scanner)
+}
+
+fn list(
+    directory: &Directory,
+    input: &SegmentInput,
+    scanner: &mut SegmentScanner,
+    shown: &Shown,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let end = input.sealed.as_ref().map(|summary| summary.end);
+    let mut listing = Listing::begin(input, scanner.header(), out)?;
+    let ended = walk(scanner, shown, &mut listing, out)?;
     let damage = match &ended {
         Some(ScanEnd::Broken { offset, why, is_stale }) => {
             let named = scanner.durable_end_named_behind(*offset).map_err(failure)?;
@@ -65,7 +95,10 @@ pub fn run(segment: u64, dir: &Path, shown: &Shown, context: &mut Context) -> Re
         }
         _ => None,
     };
-    listing.end(ended.as_ref(), damage.as_ref(), &mut context.out)?;
+    if damage.is_some() && is_given_up(directory, input)? {
+        return Err(given_up(input));
+    }
+    listing.end(ended.as_ref(), damage.as_ref(), out)?;
     match damage {
         Some((true, what)) => {
             message(&format!("damaged: {what}"));
@@ -77,6 +110,20 @@ pub fn run(segment: u64, dir: &Path, shown: &Shown, context: &mut Context) -> Re
         }
         None => Ok(Exit::Ok),
     }
+}
+
+/// Whether the file has lost its name since the manifest was read: a node that runs beside has given it up, and may be
+/// writing another segment into it. No other file ever gets the name.
+fn is_given_up(directory: &Directory, input: &SegmentInput) -> Result<bool, Failure> {
+    Ok(!directory.vfs.exists(&input.path)?)
+}
+
+fn given_up(input: &SegmentInput) -> Failure {
+    let (segment, file) = (input.identity.segment, names::segment_name(input.identity.file));
+    Failure::error(format!(
+        "segment {segment} was given up while it was read, and {file} may hold another one by now: run this again; if no \
+         node runs, the file is lost: see `kvadmin check`"
+    ))
 }
 
 /// Lists what is to be shown of each group. `None`: stopped at the limit.

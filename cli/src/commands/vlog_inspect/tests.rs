@@ -106,3 +106,38 @@ fn filters_leave_what_all_of_them_want() {
         assert_eq!(left(&shown, &records), expected, "{shown:?}");
     }
 }
+
+/// A segment in a directory, to be shown while somebody does something to its file.
+fn shown_while(meddle: impl FnOnce(&Path)) -> Result<Exit, Failure> {
+    let dir = tempfile::tempdir().unwrap();
+    let db = kv_lsm::Db::open(dir.path(), kv_lsm::Options::default()).unwrap();
+    for n in 0..200u8 {
+        db.put(&[n], vec![n; 5000]).unwrap();
+    }
+    db.close().unwrap();
+    let directory = Directory::open(dir.path()).unwrap();
+    let known = directory.state().segments.values().next().unwrap();
+    let input = segment_input(dir.path(), directory.state(), known);
+    let mut scanner = open(&directory, &input).unwrap();
+    meddle(&input.path);
+    let mut out = Output::new(crate::output::Format::Json);
+    list(&directory, &input, &mut scanner, &Shown::default(), &mut out)
+}
+
+/// Broken by: a file of a dead segment that a node writes again while it is read here passed for a damaged one.
+#[test]
+fn a_file_that_is_written_again_meanwhile_is_not_damaged() {
+    use kv_vfs::{IoMode, RealVfs, Vfs};
+    let write_over = |path: &Path| {
+        RealVfs.open(path, IoMode::Buffered).unwrap().write_at(&[7; 64 << 10], 8192).unwrap();
+    };
+    assert_eq!(shown_while(|_| {}).unwrap(), Exit::Ok);
+    assert_eq!(shown_while(|path| write_over(path)).unwrap(), Exit::Corruption);
+    let error = shown_while(|path| {
+        write_over(path);
+        RealVfs.rename(path, &path.with_extension("free")).unwrap();
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.exit, Exit::Error);
+    assert!(error.to_string().contains("given up while it was read"), "{error}");
+}
