@@ -17,7 +17,7 @@
 //! - It keeps the last log id of each term, not the first.
 //! - When it stops by itself, the process ends: it would live on as a node that answers nothing.
 //! - The committed index is kept in the log's groups, so that the state never goes back at a restart.
-//! - What time it is comes with entries, from the leader's clock ([`time`]): applying one asks no clock.
+//! - What time it is comes with entries, from the leader's clock (`time`): applying one asks no clock.
 
 mod log_store;
 pub mod peer;
