@@ -62,7 +62,8 @@ pub struct Options {
     /// Time after which writes that are acknowledged before they are durable ([`Durability::Batched`](crate::Durability)) are
     /// given to the disk at the latest, unless it is busy with earlier ones. What a crash may lose. Default 5 ms.
     pub batch_delay: Duration,
-    /// What was deleted is gone from the tables by then, unless a snapshot sees it. Default: no bound.
+    /// What was deleted is gone from the tables by then, unless a snapshot sees it. Not meant for what has expired, which goes
+    /// once it is a good part of a table. Default: no bound.
     pub erase_within: Option<Duration>,
     /// A memtable is flushed at this many bytes. Bounds memory. Default 64 MiB.
     pub memtable_bytes_max: u64,

@@ -25,6 +25,9 @@ pub struct Footprint {
     /// What the directory takes besides `disk_bytes`: tables, and what is set aside for the segment that is written. Files that
     /// wait to be written again are not in it: they go when nothing is written and the room is wanted.
     pub other_bytes: u64,
+    /// Of files in which there is no value, or not yet: those that wait to be written again, the rest of the segment that is
+    /// written, the file that a collection makes. It is room that the disk has to have, too, and no haste brings it back.
+    pub spare_bytes: u64,
 }
 
 /// Of what may lie idle before GC hurries, so much may in a store at rest: values of 1 KiB take 6 % more than they are long,
@@ -47,11 +50,17 @@ impl Footprint {
         footprint
     }
 
-    /// How many times as much the disk holds as it has to.
+    /// How many times as much files of values hold as they have to.
     #[must_use]
     pub fn amplification(&self) -> f64 {
+        self.amplification_with(0)
+    }
+
+    /// ... with so many bytes of other files beside them.
+    fn amplification_with(&self, spare_bytes: u64) -> f64 {
         let idle = self.collectable_bytes.saturating_add(self.shadowed_bytes);
-        self.disk_bytes as f64 / self.disk_bytes.saturating_sub(idle).max(1) as f64
+        let all = self.disk_bytes.saturating_add(spare_bytes);
+        all as f64 / self.disk_bytes.saturating_sub(idle).max(1) as f64
     }
 
     /// In a store at rest: what may be kept of files to be written again, in bytes, until the directory takes more than it
@@ -68,14 +77,19 @@ impl Footprint {
     pub fn haste(&self, options: &GcOptions) -> f64 {
         match self.scarcity(options) > 0.0 {
             true => 1.0,
-            false => self.share(options, options.space_amplification_goal, middle(options)),
+            false => {
+                self.share(self.amplification(), options, options.space_amplification_goal, middle(options))
+            }
         }
     }
 
-    /// From 0 to 1: how much writes should be held back, so that value GC keeps up.
+    /// From 0 to 1: how much writes should be held back, so that value GC keeps up, and the directory as a whole stays within
+    /// `space_amplification_max`.
     #[must_use]
     pub fn pressure(&self, options: &GcOptions) -> f64 {
-        self.share(options, middle(options), options.space_amplification_max).max(self.scarcity(options))
+        let amplification = self.amplification_with(self.spare_bytes);
+        let share = self.share(amplification, options, middle(options), ceiling(options));
+        share.max(self.scarcity(options))
     }
 
     /// From 0, where there is enough room, to 1, where there is no more than the reserve.
@@ -85,18 +99,25 @@ impl Footprint {
         (missing as f64 / all as f64).min(1.0)
     }
 
-    fn share(&self, options: &GcOptions, from: f64, to: f64) -> f64 {
+    fn share(&self, amplification: f64, options: &GcOptions, from: f64, to: f64) -> f64 {
         if self.disk_bytes < options.space_floor_bytes || self.disk_bytes == 0 {
             return 0.0;
         }
-        ((self.amplification() - from) / (to - from)).clamp(0.0, 1.0)
+        ((amplification - from) / (to - from)).clamp(0.0, 1.0)
     }
 }
 
 /// Where all haste has not helped, and writes begin to be held back.
 fn middle(options: &GcOptions) -> f64 {
+    let goal = options.space_amplification_goal;
+    ((goal + ceiling(options)) / 2.0).min(goal * 1.5)
+}
+
+/// Where writes are held back as much as they may be. Below the bound: the log that is kept for followers is in what files have
+/// to hold, and what is written while somebody looks is not seen yet.
+fn ceiling(options: &GcOptions) -> f64 {
     let GcOptions { space_amplification_goal: goal, space_amplification_max: max, .. } = options;
-    ((goal + max) / 2.0).min(goal * 1.5)
+    goal + (max - goal) * 0.8
 }
 
 /// The settings for so much haste: files need not be as old, and more is copied in a second.
@@ -161,11 +182,17 @@ mod tests {
         };
         let near = |(a, b): (f64, f64), (c, d): (f64, f64)| (a - c).abs() < 0.01 && (b - d).abs() < 0.01;
         assert!(near(at(1.2, 10_000), (0.0, 0.0)));
-        assert!(near(at(1.5, 10_000), (0.5, 0.0)));
-        assert!(near(at(1.75, 10_000), (1.0, 0.0)));
-        assert!(near(at(2.0, 10_000), (1.0, 0.5)));
+        assert!(near(at(1.45, 10_000), (0.5, 0.0)));
+        assert!(near(at(1.65, 10_000), (1.0, 0.0)));
+        assert!(near(at(1.85, 10_000), (1.0, 0.5)));
+        assert!(near(at(2.05, 10_000), (1.0, 1.0)));
         assert!(near(at(5.0, 10_000), (1.0, 1.0)));
         assert_eq!(at(5.0, 511), (0.0, 0.0));
+        // What holds no value takes room, but no haste brings that back.
+        let spared = Footprint { spare_bytes: 500 * MIB, ..footprint(10_000, 4_000, 0) };
+        let without = Footprint { spare_bytes: 0, ..spared };
+        assert_eq!(spared.haste(&options), without.haste(&options));
+        assert!(spared.pressure(&options) > without.pressure(&options) + 0.1);
         let unbounded = GcOptions { space_amplification_max: f64::INFINITY, ..options };
         let much = footprint(10_000, 9_000, 0);
         assert_eq!((much.haste(&unbounded), much.pressure(&unbounded)), (1.0, 0.0));

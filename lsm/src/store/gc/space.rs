@@ -124,6 +124,12 @@ impl Shared {
         }
         footprint.disk_bytes += self.collecting.held.bytes();
         let view = self.core.view();
+        footprint.spare_bytes =
+            set_aside + self.log.pool().files().iter().map(|file| file.bytes).sum::<u64>();
+        if self.collecting.space.progresses.load(Ordering::Acquire) {
+            let Footprint { live_bytes, available_bytes, .. } = footprint;
+            footprint.spare_bytes += self.core.options.segment_bytes_for(live_bytes, available_bytes);
+        }
         footprint.other_bytes = set_aside + view.tables.iter().map(|table| table.meta.bytes).sum::<u64>();
         let deepest = view.tables.levels.iter().rposition(|tables| !tables.is_empty()).unwrap_or(0);
         let above = view.tables.levels.iter().take(deepest).flatten();
