@@ -24,9 +24,9 @@ pub struct GcOptions {
     /// How many times as much as it has to the disk may hold before value GC begins to hurry: from here on the two
     /// settings above bind it ever less. Default 1.25.
     pub space_amplification_goal: f64,
-    /// ... and where writes are held back as far as ever. They begin to be half way between the two, and only while
-    /// there is garbage that can be collected: nothing is held back for what a snapshot keeps. Default 2.0; infinite:
-    /// never.
+    /// ... and what the directory should stay below, files that hold no value counted. Writes are held back as far as ever at
+    /// four fifths of the way from the one to the other, and begin to be half way to there; only while there is garbage that
+    /// can be collected: nothing is held back for what a snapshot keeps. Default 2.0; infinite: never.
     pub space_amplification_max: f64,
     /// With fewer bytes of values on the disk nobody hurries and nothing is held back. Default 512 MiB.
     pub space_floor_bytes: u64,
