@@ -25,7 +25,7 @@ pub struct Problem {
 pub struct CrossCheck {
     /// Files of ours that the state does not know: tables, segments, old manifests and temporary files
     /// left by a crash between making a file and recording it, or between recording that it goes and
-    /// removing it.
+    /// removing it, or while it was removed.
     pub orphans: Vec<String>,
     /// Files that the state knows, and that are missing or of a wrong size.
     pub problems: Vec<Problem>,
@@ -62,7 +62,7 @@ pub fn cross_check(vfs: &dyn Vfs, dir: &Path, state: &State) -> Result<CrossChec
             Some(FileName::Segment(file)) => segment_files.contains(&file),
             Some(FileName::Manifest(number)) => number == manifest,
             Some(FileName::Current | FileName::Lock) => true,
-            Some(FileName::Temporary) => false,
+            Some(FileName::Temporary | FileName::Gone(_)) => false,
         };
         if known {
             lengths.insert(entry.name, entry.len);

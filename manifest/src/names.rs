@@ -14,6 +14,8 @@ const TABLE_SUFFIX: &str = ".sst";
 const SEGMENT_SUFFIX: &str = ".seg";
 /// Ends the name of a segment's file that is given up and kept to be written again.
 const FREE_SUFFIX: &str = ".free";
+/// Ends the name of a file that nothing needs any more, while the disk gets it back piece by piece.
+const GONE_SUFFIX: &str = ".gone";
 const MANIFEST_PREFIX: &str = "MANIFEST-";
 
 /// What a name in a data directory stands for.
@@ -25,6 +27,8 @@ pub enum FileName {
     Segment(u64),
     /// A file that held a segment and will hold another one, by the number it had.
     Free(u64),
+    /// What is left of a table or of a segment's file that nothing needs any more, by the number it had.
+    Gone(u64),
     /// A manifest, by its file number.
     Manifest(u64),
     /// [`CURRENT`].
@@ -33,6 +37,17 @@ pub enum FileName {
     Lock,
     /// One of the other names with [`TEMPORARY_SUFFIX`] behind it.
     Temporary,
+}
+
+impl FileName {
+    /// The file number in it.
+    #[must_use]
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Table(n) | Self::Segment(n) | Self::Free(n) | Self::Gone(n) | Self::Manifest(n) => Some(n),
+            Self::Current | Self::Lock | Self::Temporary => None,
+        }
+    }
 }
 
 /// Name of the table with this file number: `00000012.sst`.
@@ -51,6 +66,12 @@ pub fn segment_name(number: u64) -> String {
 #[must_use]
 pub fn free_name(number: u64) -> String {
     format!("{number:08}{FREE_SUFFIX}")
+}
+
+/// Name of the file with this number while it is removed piece by piece: `00000012.gone`.
+#[must_use]
+pub fn gone_name(number: u64) -> String {
+    format!("{number:08}{GONE_SUFFIX}")
 }
 
 /// Name of the manifest with this file number: `MANIFEST-000012`.
@@ -89,6 +110,9 @@ pub fn parse(name: &str) -> Option<FileName> {
     } else if let Some(digits) = name.strip_suffix(FREE_SUFFIX) {
         let number = decimal(digits)?;
         (FileName::Free(number), free_name(number))
+    } else if let Some(digits) = name.strip_suffix(GONE_SUFFIX) {
+        let number = decimal(digits)?;
+        (FileName::Gone(number), gone_name(number))
     } else {
         let number = decimal(name.strip_prefix(MANIFEST_PREFIX)?)?;
         (FileName::Manifest(number), manifest_name(number))
@@ -111,12 +135,14 @@ mod tests {
             assert_eq!(parse(&table_name(number)), Some(FileName::Table(number)));
             assert_eq!(parse(&segment_name(number)), Some(FileName::Segment(number)));
             assert_eq!(parse(&free_name(number)), Some(FileName::Free(number)));
+            assert_eq!(parse(&gone_name(number)), Some(FileName::Gone(number)));
             assert_eq!(parse(&manifest_name(number)), Some(FileName::Manifest(number)));
             assert_eq!(parse(&temporary_name(&table_name(number))), Some(FileName::Temporary));
         }
         assert_eq!(table_name(12), "00000012.sst");
         assert_eq!(segment_name(12), "00000012.seg");
         assert_eq!(free_name(12), "00000012.free");
+        assert_eq!(gone_name(12), "00000012.gone");
         assert_eq!(manifest_name(12), "MANIFEST-000012");
         assert_eq!(parse("CURRENT"), Some(FileName::Current));
         assert_eq!(parse("CURRENT.tmp"), Some(FileName::Temporary));
@@ -136,6 +162,7 @@ mod tests {
             "00000012.sst.bak",
             "0000001a.seg",
             "12.free",
+            "12.gone",
             "MANIFEST-",
             "MANIFEST-12",
             "MANIFEST-0000012",

@@ -25,10 +25,7 @@ impl FileNumbers {
     pub(crate) fn above(next: u64, entries: &[DirEntry]) -> Self {
         let numbers = Self::from(next);
         for entry in entries {
-            if let Some(
-                FileName::Table(n) | FileName::Segment(n) | FileName::Free(n) | FileName::Manifest(n),
-            ) = names::parse(&entry.name)
-            {
+            if let Some(n) = names::parse(&entry.name).and_then(FileName::number) {
                 numbers.raise_to(n.saturating_add(1));
             }
         }

@@ -32,6 +32,7 @@ mod snapshot;
 mod stall;
 mod stats;
 mod status;
+mod sweep;
 mod values;
 mod view;
 mod walk;
@@ -70,6 +71,7 @@ pub use stall::StallStats;
 use stall::Stalls;
 pub use stats::{LevelStats, ReadStats, Room, Stats, Verification, WriteStats};
 pub use status::{SegmentLine, segment_lines, verify_segment};
+use sweep::Sweep;
 pub use values::ValueCacheStats;
 use values::{ReadFor, Values};
 use written::Written;
@@ -127,6 +129,7 @@ pub(crate) struct Shared {
     pub stalls: Stalls,
     pub counters: Counters,
     pub written: Arc<Written>,
+    pub sweep: Arc<Sweep>,
     pub flushes_refused: Refusals,
     pub compactions_refused: Refusals,
     /// One more than the index of the last entry that changed something, when that was a while ago.
@@ -428,6 +431,7 @@ impl Store {
         self.shared.compactions.lock().clear();
         self.shared.open_gates();
         self.readers.stop();
+        self.shared.sweep.stop();
     }
 }
 

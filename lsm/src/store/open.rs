@@ -27,6 +27,7 @@ use super::readers::Readers;
 use super::recycle;
 use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
+use super::sweep::Sweep;
 use super::values::Values;
 use super::written::Written;
 use super::{Shared, Store};
@@ -63,7 +64,8 @@ pub(super) fn open(
 ) -> Result<Arc<Store>, StoreError> {
     options.validate().map_err(StoreError::Invalid)?;
     let written = Arc::new(Written::default());
-    let environment = &Environment { vfs: written.counted(&environment.vfs, dir), ..environment.clone() };
+    let sweep = Sweep::new(written.counted(&environment.vfs, dir), options.freed_bytes_max);
+    let environment = &Environment { vfs: sweep.vfs(), ..environment.clone() };
     let options = Options { on_fatal: once(options.on_fatal.clone()), ..options };
     let mut manifest = open_manifest(environment, dir, &options, new)?;
     let accepted = identity::compare(&manifest.state().identity.options, &options)?;
@@ -125,6 +127,7 @@ pub(super) fn open(
         stalls: Stalls::default(),
         counters: Counters::default(),
         written,
+        sweep,
         flushes_refused: Refusals::default(),
         compactions_refused: Refusals::default(),
         idle_at: 0.into(),
@@ -133,6 +136,7 @@ pub(super) fn open(
     });
     shared.measure_load();
     let executor = environment.executor.clone();
+    shared.sweep.start(&*executor);
     let spawn_compactor = |_| executor.spawn("compactor", Box::new(Compactor::new(shared.clone())));
     let compactors: Vec<_> = (0..shared.core.options.compactions_max).map(spawn_compactor).collect();
     shared.compactors.get_or_init(|| compactors);

@@ -46,15 +46,7 @@ impl Scene {
 
     /// The name of the table that is the `n`-th file from now on.
     fn table(&self, n: u64) -> String {
-        let number = |name: &str| match names::parse(name) {
-            Some(
-                names::FileName::Table(n)
-                | names::FileName::Segment(n)
-                | names::FileName::Free(n)
-                | names::FileName::Manifest(n),
-            ) => n,
-            _ => 0,
-        };
+        let number = |name: &str| names::parse(name).and_then(names::FileName::number).unwrap_or_default();
         let last = self.vfs.list(dir()).unwrap().iter().map(|entry| number(&entry.name)).max();
         names::table_name(last.unwrap() + n)
     }

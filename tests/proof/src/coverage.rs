@@ -63,6 +63,7 @@ fn kind_of_file(op: &Op) -> &'static str {
         Some(FileName::Manifest(_)) => "manifest",
         Some(FileName::Segment(_)) => "segment",
         Some(FileName::Free(_)) => "free file",
+        Some(FileName::Gone(_)) => "file that goes",
         Some(FileName::Table(_)) => "table",
         Some(FileName::Current) => "CURRENT",
         Some(FileName::Temporary) => "temporary",

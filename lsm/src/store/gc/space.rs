@@ -124,8 +124,8 @@ impl Shared {
         }
         footprint.disk_bytes += self.collecting.held.bytes();
         let view = self.core.view();
-        footprint.spare_bytes =
-            set_aside + self.log.pool().files().iter().map(|file| file.bytes).sum::<u64>();
+        let pooled: u64 = self.log.pool().files().iter().map(|file| file.bytes).sum();
+        footprint.spare_bytes = set_aside + pooled + self.sweep.bytes();
         if self.collecting.space.progresses.load(Ordering::Acquire) {
             let Footprint { live_bytes, available_bytes, .. } = footprint;
             footprint.spare_bytes += self.core.options.segment_bytes_for(live_bytes, available_bytes);

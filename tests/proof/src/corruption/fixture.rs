@@ -160,6 +160,7 @@ pub(super) fn kind_of(path: &Path) -> &'static str {
         Some(FileName::Manifest(_)) => "manifest",
         Some(FileName::Segment(_)) => "segment",
         Some(FileName::Free(_)) => "free file",
+        Some(FileName::Gone(_)) => "file that goes",
         Some(FileName::Table(_)) => "table",
         Some(FileName::Current) => "CURRENT",
         _ => "other",

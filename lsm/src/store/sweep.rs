@@ -1,0 +1,281 @@
+//! Gives long files back to the disk piece by piece.
+//!
+//! To free blocks is work for a disk that is told of it (mount option `discard`): 256 MiB at once keep all other writes and
+//! syncs waiting for a quarter of a second. So a long file that is removed goes like this, in the background:
+//!
+//! ```text
+//! 00000012.sst --(renamed, directory synced, no other name)--> 00000012.gone --> cut ... cut --> removed
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kv_manifest::names::{self, FileName};
+use kv_vfs::{
+    DirEntry, DirLock, Executor, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted,
+};
+use parking_lot::Mutex;
+
+/// The disk has so long for others between two pieces.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Of what waits, at least so many parts are given back at a time: however much comes, it does not pile up for long.
+const PARTS: u64 = 64;
+
+/// The file system of a data directory, whose long tables and segments go piece by piece once they are removed. Their name is
+/// free at once.
+///
+/// Nobody may read a file that is removed, not even through a handle that is open: its end goes first. One that has another
+/// name is not cut.
+#[derive(Debug)]
+struct SweepingVfs {
+    inner: Arc<dyn Vfs>,
+    sweep: Arc<Sweep>,
+}
+
+/// The files that go. Before [`Sweep::start`] they wait; after [`Sweep::stop`] they go at once, as a whole.
+pub(crate) struct Sweep {
+    vfs: Arc<dyn Vfs>,
+    piece_bytes: u64,
+    state: Mutex<State>,
+    worker: OnceLock<Arc<dyn Wake>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Going>,
+    /// Of all files that go.
+    bytes: u64,
+    stopped: bool,
+}
+
+/// A file that goes.
+#[derive(Debug)]
+struct Going {
+    path: PathBuf,
+    /// Its length by now.
+    bytes: u64,
+    /// There once its end may be cut.
+    file: Option<Arc<dyn File>>,
+}
+
+impl Sweep {
+    /// Files of more than `piece_bytes` go in pieces of so many bytes.
+    pub(crate) fn new(vfs: Arc<dyn Vfs>, piece_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { vfs, piece_bytes, state: Mutex::default(), worker: OnceLock::new() })
+    }
+
+    /// The file system whose removals it does.
+    pub(crate) fn vfs(self: &Arc<Self>) -> Arc<dyn Vfs> {
+        Arc::new(SweepingVfs { inner: self.vfs.clone(), sweep: self.clone() })
+    }
+
+    /// Begins to give back, on a worker of its own.
+    pub(crate) fn start(self: &Arc<Self>, executor: &dyn Executor) {
+        let sweeper = Sweeper { sweep: self.clone(), current: None };
+        self.worker.get_or_init(|| executor.spawn("sweeper", Box::new(sweeper)));
+    }
+
+    /// Removes what is left, and from now on at once.
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopped = true;
+        if let Some(worker) = self.worker.get() {
+            worker.wake();
+            worker.join();
+        }
+    }
+
+    /// Bytes that are not given back yet.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+
+    /// Whether it has taken the file over: it is long, and its name is free now.
+    fn take(&self, path: &Path) -> bool {
+        let Some(gone) = gone_path(path) else { return false };
+        // What is wrong with the file says whoever removes it instead.
+        let Ok(bytes) = self.vfs.open_read(path, IoMode::Buffered).and_then(|file| file.len()) else {
+            return false;
+        };
+        let mut state = self.state.lock();
+        if bytes <= self.piece_bytes || state.stopped {
+            return false;
+        }
+        if path != gone && self.vfs.rename(path, &gone).is_err() {
+            return false;
+        }
+        state.bytes += bytes;
+        state.waiting.push_back(Going { path: gone, bytes, file: None });
+        // Else it goes on by itself, at its own pace.
+        let is_first = state.waiting.len() == 1;
+        drop(state);
+        if let Some(worker) = self.worker.get().filter(|_| is_first) {
+            worker.wake();
+        }
+        true
+    }
+
+    /// Cuts a piece off the file, or removes it if that was all; says whether it is gone.
+    fn cut(&self, going: &mut Going) -> io::Result<bool> {
+        let Some(file) = self.opened(going)? else {
+            self.vfs.remove(&going.path)?;
+            self.gave_back(going, going.bytes);
+            return Ok(true);
+        };
+        let piece = self.piece_bytes.max(self.bytes() / PARTS);
+        if piece < going.bytes {
+            file.set_len(going.bytes - piece)?;
+            self.gave_back(going, piece);
+            return Ok(false);
+        }
+        going.file = None;
+        self.vfs.remove(&going.path)?;
+        self.gave_back(going, going.bytes);
+        Ok(true)
+    }
+
+    /// The file, if it may be cut: not where it has another name, which a checkpoint gives.
+    fn opened(&self, going: &mut Going) -> io::Result<Option<Arc<dyn File>>> {
+        if going.file.is_none() {
+            // The name before the first cut: after a power loss no file with the name of a table or of a segment lacks its end.
+            if let Some(dir) = going.path.parent() {
+                planted::unless("file cut before its name is durable", || self.vfs.sync_dir(dir))?;
+            }
+            if self.vfs.link_count(&going.path)? > 1 && !planted::is("file cut that has another name") {
+                return Ok(None);
+            }
+            going.file = Some(self.vfs.open(&going.path, IoMode::Buffered)?);
+        }
+        Ok(going.file.clone())
+    }
+
+    fn gave_back(&self, going: &mut Going, bytes: u64) {
+        going.bytes -= bytes;
+        self.state.lock().bytes -= bytes;
+    }
+
+    /// Removes the file as a whole.
+    fn remove(&self, going: &mut Going) {
+        going.file = None;
+        if let Err(error) = self.vfs.remove(&going.path) {
+            // Nothing is lost: the next open of the directory does it.
+            tracing::warn!(%error, "could not remove a file that is no longer needed");
+        }
+        self.gave_back(going, going.bytes);
+    }
+}
+
+/// The name that a table's or segment's file has while it goes: its own, if it goes already.
+fn gone_path(path: &Path) -> Option<PathBuf> {
+    match names::parse(path.file_name()?.to_str()?)? {
+        FileName::Table(number) | FileName::Segment(number) | FileName::Free(number) | FileName::Gone(number) => {
+            Some(path.with_file_name(names::gone_name(number)))
+        }
+        FileName::Manifest(_) | FileName::Current | FileName::Lock | FileName::Temporary => None,
+    }
+}
+
+/// Gives back what a [`Sweep`] has.
+struct Sweeper {
+    sweep: Arc<Sweep>,
+    current: Option<Going>,
+}
+
+impl Worker for Sweeper {
+    fn step(&mut self) -> Step {
+        let Self { sweep, current } = self;
+        let (next, stopped) = {
+            let mut state = sweep.state.lock();
+            (current.take().or_else(|| state.waiting.pop_front()), state.stopped)
+        };
+        let Some(mut going) = next else { return if stopped { Step::Done } else { Step::Idle } };
+        if stopped {
+            sweep.remove(&mut going);
+            return Step::More;
+        }
+        match sweep.cut(&mut going) {
+            Ok(true) => {}
+            Ok(false) => *current = Some(going),
+            Err(error) => {
+                tracing::warn!(%error, "could not give a file back piece by piece");
+                sweep.remove(&mut going);
+            }
+        }
+        Step::After(PAUSE)
+    }
+}
+
+impl Debug for Sweep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sweep").field("vfs", &self.vfs).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Vfs for SweepingVfs {
+    fn create(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.inner.create(path, mode)
+    }
+
+    fn open(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.inner.open(path, mode)
+    }
+
+    fn open_read(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
+        self.inner.open_read(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if self.sweep.take(path) { Ok(()) } else { self.inner.remove(path) }
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.hard_link(from, to)
+    }
+
+    fn link_count(&self, path: &Path) -> io::Result<u64> {
+        self.inner.link_count(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.inner.create_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.inner.list(dir)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.inner.exists(path)
+    }
+
+    fn permissions(&self, path: &Path) -> io::Result<u32> {
+        self.inner.permissions(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
+        self.inner.lock(path, holder)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.inner.space(dir)
+    }
+
+    fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
+        self.inner.same_file_system(a, b)
+    }
+
+    fn read_all(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        self.inner.read_all(path, limit)
+    }
+}
