@@ -20,10 +20,30 @@ const RETRY: Duration = Duration::from_millis(2);
 /// How long to leave a disk alone that had no room for a table.
 const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
+/// How long to wait for readers of a memtable that is in a table.
+const READERS_RETRY: Duration = Duration::from_millis(10);
+
 /// See the module.
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
     quiet: Quiet,
+    flushed: Flushed,
+}
+
+/// Memtables that are in tables, until nobody reads them any more: to free a million entries takes a fifth of a second, which
+/// must not be the time of a write or a read that happens to be the last to look at them.
+#[derive(Default)]
+struct Flushed(Vec<Arc<Frozen>>);
+
+impl Flushed {
+    /// Frees those that nobody reads; says whether there are others.
+    fn free(&mut self) -> bool {
+        // No view has it any more from which somebody could begin to read it.
+        let is_read =
+            |frozen: &Arc<Frozen>| Arc::strong_count(frozen) > 1 || Arc::strong_count(&frozen.memtable) > 1;
+        self.0.retain(is_read);
+        !self.0.is_empty()
+    }
 }
 
 /// Since when nothing is written, as far as was seen.
@@ -46,11 +66,11 @@ impl Quiet {
 impl Flusher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let quiet = Quiet { changed: None, since: shared.clock.monotonic() };
-        Self { shared, quiet }
+        Self { shared, quiet, flushed: Flushed::default() }
     }
 
     /// Flushes the oldest frozen memtable; `None` where there is none.
-    fn flush_oldest(&self) -> Option<Step> {
+    fn flush_oldest(&mut self) -> Option<Step> {
         // From the choice on: what was chosen may else be replaced, with all that is below it.
         let _structure = self.shared.structure.lock();
         let oldest = self.shared.core.view().frozen.first().cloned()?;
@@ -84,7 +104,10 @@ impl Flusher {
         counters.is_flushing.store(false, Ordering::Relaxed);
         counters.flushes.fetch_add(u64::from(flushed.is_ok()), Ordering::Relaxed);
         match flushed {
-            Ok(()) => self.shared.tables_changed(),
+            Ok(()) => {
+                self.flushed.0.push(oldest);
+                self.shared.tables_changed();
+            }
             // The memtable is still there, and the log that it came from: value GC may make room.
             Err(error) if error.is_out_of_space() => {
                 tracing::warn!(%error, "a memtable is written out later");
@@ -138,9 +161,12 @@ impl Flusher {
 
 impl Worker for Flusher {
     fn step(&mut self) -> Step {
-        match self.flush_oldest() {
-            Some(step) => step,
-            None => self.watch(),
+        let step = self.flush_oldest().unwrap_or_else(|| self.watch());
+        // Last: writes that waited for a flush go on already.
+        let are_read = self.flushed.free();
+        match step {
+            Step::After(time) if are_read => Step::After(time.min(READERS_RETRY)),
+            step => step,
         }
     }
 }
