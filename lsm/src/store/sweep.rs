@@ -15,9 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kv_manifest::names::{self, FileName};
-use kv_vfs::{
-    DirEntry, DirLock, Executor, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted,
-};
+use kv_vfs::{DirEntry, DirLock, Executor, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted};
 use parking_lot::Mutex;
 
 /// The disk has so long for others between two pieces.
@@ -171,9 +169,10 @@ impl Sweep {
 /// The name that a table's or segment's file has while it goes: its own, if it goes already.
 fn gone_path(path: &Path) -> Option<PathBuf> {
     match names::parse(path.file_name()?.to_str()?)? {
-        FileName::Table(number) | FileName::Segment(number) | FileName::Free(number) | FileName::Gone(number) => {
-            Some(path.with_file_name(names::gone_name(number)))
-        }
+        FileName::Table(number)
+        | FileName::Segment(number)
+        | FileName::Free(number)
+        | FileName::Gone(number) => Some(path.with_file_name(names::gone_name(number))),
         FileName::Manifest(_) | FileName::Current | FileName::Lock | FileName::Temporary => None,
     }
 }

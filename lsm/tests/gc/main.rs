@@ -27,4 +27,5 @@ mod recycle;
 mod share;
 mod space;
 mod support;
+mod sweep;
 mod worker;

@@ -24,7 +24,7 @@ fn generation(node: &Node) -> u32 {
     node.store.state().segments.values().map(|segment| segment.generation).max().unwrap()
 }
 
-fn open(disk: &MemVfs, dir: &Path) -> Node {
+pub fn open(disk: &MemVfs, dir: &Path) -> Node {
     let clock = Arc::new(ManualClock::default());
     let executor = Arc::new(SteppedExecutor::new(clock.clone()));
     let environment = Environment { vfs: Arc::new(disk.clone()), clock, executor };

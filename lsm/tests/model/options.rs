@@ -15,6 +15,7 @@ fn small() -> Options {
         memtable_entries_max: 20,
         log_flush_bytes_max: 128 << 10,
         segment_bytes: 64 << 10..=64 << 10,
+        freed_bytes_max: 16 << 10,
         group_bytes_max: 8 << 10,
         manifest_rewrite_bytes_min: 8 << 10,
         tail_cache_bytes: 16 << 10,

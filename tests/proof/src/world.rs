@@ -27,6 +27,8 @@ pub fn options() -> Options {
         segment_bytes: 64 << 10..=64 << 10,
         // Some dead segments' files are written again, others go.
         recycled_bytes_max: 100 << 10,
+        // ... in two pieces or more.
+        freed_bytes_max: 40 << 10,
         // Several groups for one call's worth of waiting writes: the flusher gets its turn between them.
         group_bytes_max: 8 << 10,
         manifest_rewrite_bytes_min: 64 << 10,
