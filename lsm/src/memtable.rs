@@ -1,5 +1,6 @@
 //! Versions in memory, in order, until they are flushed to a table.
 
+mod disposal;
 mod version;
 
 use std::collections::btree_map::Range;
@@ -14,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{Seq, Slot};
 use crate::table::TableError;
+pub(crate) use disposal::Disposal;
 use version::{Key, SHORT_KEY_BYTES, Tree, Version, before, from};
 
 /// Values of a few entries are copied into one piece of memory of this many bytes, so that an entry costs no
@@ -39,6 +41,8 @@ pub struct Memtable {
     seq_max: AtomicU64,
     /// Whether anything in it goes away by itself.
     expires: AtomicBool,
+    /// Where its entries go with it; `None`: whoever drops it frees them.
+    disposal: Option<Arc<Disposal>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,11 +71,27 @@ impl Default for Memtable {
             seq_min: AtomicU64::new(Seq::MAX),
             seq_max: AtomicU64::new(0),
             expires: AtomicBool::new(false),
+            disposal: None,
+        }
+    }
+}
+
+impl Drop for Memtable {
+    fn drop(&mut self) {
+        if let Some(disposal) = &self.disposal {
+            disposal.take(std::mem::take(self.map.get_mut()));
         }
     }
 }
 
 impl Memtable {
+    /// An empty one, whose entries are freed there.
+    pub(crate) fn with(disposal: &Arc<Disposal>) -> Self {
+        let mut memtable = Self::default();
+        memtable.disposal = Some(disposal.clone());
+        memtable
+    }
+
     /// Adds a version, replacing the same one. Key and inline value are copied, so that they keep no
     /// network frame or block alive.
     pub fn insert(&self, key: &[u8], seq: Seq, slot: Slot) {

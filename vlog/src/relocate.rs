@@ -35,7 +35,7 @@ pub struct ValueHead {
     pub length: u32,
 }
 
-/// Reads the values in the file of one complete segment, by their places. Reads on when the file has been
+/// Reads the values in the file of one complete segment, by their places. Whoever has it keeps the file from being
 /// removed.
 pub struct ValueReader {
     segment: u64,

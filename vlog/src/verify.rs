@@ -43,7 +43,7 @@ pub fn verify_segment(
 /// every record up to its torn tail.
 ///
 /// A file that has lost its name meanwhile may have
-/// been written again by the process that owns it: that is no damage, but a file that is not there.
+/// been written again, or cut, by the process that owns it: that is no damage, but a file that is not there.
 pub fn walk_segment(
     vfs: &dyn Vfs,
     segment: &SegmentInput,

@@ -8,6 +8,7 @@ use kv_lsm::key::Slot;
 use kv_lsm::offline::table_identity;
 use kv_lsm::table::{Properties, SegmentOffsets, TableCursor, TableReader};
 use kv_manifest::TableMeta;
+use kv_vfs::{RealVfs, Vfs as _};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -28,9 +29,22 @@ pub fn run(command: &Sst, context: &mut Context) -> Result<Exit, Failure> {
         Sst::List(at) => list(&at.data_dir, context),
         Sst::Inspect { id, at, keys, limit } => {
             let reader = open(&at.data_dir, *id)?;
-            inspect(&reader, keys.then(|| limit.unwrap_or(u64::MAX)), context)
+            let inspected = inspect(&reader, keys.then(|| limit.unwrap_or(u64::MAX)), context);
+            inspected.map_err(|failure| if is_given_up(&reader) { given_up(*id) } else { failure })
         }
     }
+}
+
+/// Whether the file has lost its name since it was opened: a node that runs beside has compacted the table away, and may be
+/// cutting the file.
+fn is_given_up(reader: &TableReader) -> bool {
+    matches!(RealVfs.exists(reader.path()), Ok(false))
+}
+
+fn given_up(id: u64) -> Failure {
+    Failure::error(format!(
+        "table {id} was given up while it was read: a node beside has compacted it; run this again"
+    ))
 }
 
 fn list(dir: &Path, context: &mut Context) -> Result<Exit, Failure> {
@@ -252,5 +266,27 @@ mod tests {
         let row = row(&meta);
         assert_eq!(row[..8], ["12", "1", "500", "9", "2", "2", "2000", r"a\x00"]);
         assert!(row[8].ends_with("z..."));
+    }
+    /// Broken by: a table that a node compacts away, and gives back to the disk, while it is read here passed for a damaged one.
+    #[test]
+    fn a_table_that_is_given_up_meanwhile_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = kv_lsm::Db::open(dir.path(), kv_lsm::Options::default()).unwrap();
+        for n in 0..2_000u32 {
+            let noise: Vec<u8> =
+                (0..100).map(|at| (n.wrapping_mul(2_654_435_761) >> (at % 24)) as u8).collect();
+            db.put(&n.to_be_bytes(), noise).unwrap();
+        }
+        db.store().flush().unwrap();
+        let id = db.tables().first().unwrap().id;
+        db.close().unwrap();
+        let reader = open(dir.path(), id).unwrap();
+        assert!(!is_given_up(&reader));
+        let gone = reader.path().with_extension("gone");
+        RealVfs.rename(reader.path(), &gone).unwrap();
+        RealVfs.open(&gone, kv_vfs::IoMode::Buffered).unwrap().set_len(8 << 10).unwrap();
+        let error = each_version(&reader, u64::MAX, |_| Ok(())).unwrap_err();
+        assert_eq!(error.exit, Exit::Corruption);
+        assert!(is_given_up(&reader));
     }
 }

@@ -21,7 +21,7 @@ use super::view::{Frozen, LEVELS, Table, Tables, View};
 use crate::compaction::Horizon;
 use crate::error::StoreError;
 use crate::key::{Moment, Seq, Slot, ValuePointer};
-use crate::memtable::Memtable;
+use crate::memtable::{Disposal, Memtable};
 use crate::options::Options;
 use crate::table::{TableCaches, TableIdentity, TableOptions, TableReader, TableSummary};
 
@@ -71,6 +71,8 @@ pub(crate) struct Core {
     /// Of all tables.
     pub caches: Arc<TableCaches>,
     view: RwLock<Arc<View>>,
+    /// Of memtables.
+    pub disposal: Arc<Disposal>,
     progress: Mutex<Progress>,
     /// The last entry that is in tables.
     pub flushed: Mutex<Option<Position>>,
@@ -98,6 +100,7 @@ impl Core {
         let (membership, time) = (decode_membership(&state.membership)?, history.time());
         let changed = applied.map(|at| at.index);
         let progress = Progress { applied, membership, time, changed, ..Progress::default() };
+        let disposal = Arc::default();
         let core = Self {
             vfs,
             dir: dir.into(),
@@ -105,12 +108,13 @@ impl Core {
             options,
             identity,
             view: RwLock::new(Arc::new(View {
-                active: Arc::new(Memtable::default()),
+                active: Arc::new(Memtable::with(&disposal)),
                 frozen: Vec::new(),
                 tables: Arc::default(),
                 pin: Pin::default(),
                 expires: false,
             })),
+            disposal,
             progress: Mutex::new(progress),
             flushed: Mutex::new(applied),
             moments: Mutex::new(Moments::new(applied.map(|at| at.index), history)),
@@ -226,7 +230,7 @@ impl Core {
         *progress = Progress { applied: Some(at), membership, time, changed, ..Progress::default() };
         *flushed = Some(at);
         self.install(|view| {
-            view.active = Arc::default();
+            view.active = Arc::new(Memtable::with(&self.disposal));
             view.frozen.clear();
             view.tables = Arc::new(tables);
         });
@@ -310,7 +314,7 @@ impl Core {
         let since = std::mem::replace(&mut progress.since, now);
         let membership = progress.membership.clone();
         self.install(|view| {
-            let memtable = std::mem::take(&mut view.active);
+            let memtable = std::mem::replace(&mut view.active, Arc::new(Memtable::with(&self.disposal)));
             view.frozen.push(Arc::new(Frozen { memtable, last, membership, since, log_bytes }));
         });
     }

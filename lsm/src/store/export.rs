@@ -122,7 +122,7 @@ impl Export {
     }
 
     fn record(&self, item: ScanItem) -> Result<ExportRecord, StoreError> {
-        let ScanItem { key, revision: seq, slot, pin: _pin } = item;
+        let ScanItem { key, revision: seq, slot, .. } = item;
         let value = match slot {
             Slot::Inline(value, expires) => ExportValue::Inline(value, expires),
             Slot::Pointer(at, _) => ExportValue::Stored(self.log.value(pointer(&at), &key, seq)?),

@@ -20,30 +20,10 @@ const RETRY: Duration = Duration::from_millis(2);
 /// How long to leave a disk alone that had no room for a table.
 const NO_ROOM_RETRY: Duration = Duration::from_secs(1);
 
-/// How long to wait for readers of a memtable that is in a table.
-const READERS_RETRY: Duration = Duration::from_millis(10);
-
 /// See the module.
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
     quiet: Quiet,
-    flushed: Flushed,
-}
-
-/// Memtables that are in tables, until nobody reads them any more: to free a million entries takes a fifth of a second, which
-/// must not be the time of a write or a read that happens to be the last to look at them.
-#[derive(Default)]
-struct Flushed(Vec<Arc<Frozen>>);
-
-impl Flushed {
-    /// Frees those that nobody reads; says whether there are others.
-    fn free(&mut self) -> bool {
-        // No view has it any more from which somebody could begin to read it.
-        let is_read =
-            |frozen: &Arc<Frozen>| Arc::strong_count(frozen) > 1 || Arc::strong_count(&frozen.memtable) > 1;
-        self.0.retain(is_read);
-        !self.0.is_empty()
-    }
 }
 
 /// Since when nothing is written, as far as was seen.
@@ -66,11 +46,11 @@ impl Quiet {
 impl Flusher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let quiet = Quiet { changed: None, since: shared.clock.monotonic() };
-        Self { shared, quiet, flushed: Flushed::default() }
+        Self { shared, quiet }
     }
 
     /// Flushes the oldest frozen memtable; `None` where there is none.
-    fn flush_oldest(&mut self) -> Option<Step> {
+    fn flush_oldest(&self) -> Option<Step> {
         // From the choice on: what was chosen may else be replaced, with all that is below it.
         let _structure = self.shared.structure.lock();
         let oldest = self.shared.core.view().frozen.first().cloned()?;
@@ -104,10 +84,7 @@ impl Flusher {
         counters.is_flushing.store(false, Ordering::Relaxed);
         counters.flushes.fetch_add(u64::from(flushed.is_ok()), Ordering::Relaxed);
         match flushed {
-            Ok(()) => {
-                self.flushed.0.push(oldest);
-                self.shared.tables_changed();
-            }
+            Ok(()) => self.shared.tables_changed(),
             // The memtable is still there, and the log that it came from: value GC may make room.
             Err(error) if error.is_out_of_space() => {
                 tracing::warn!(%error, "a memtable is written out later");
@@ -161,12 +138,8 @@ impl Flusher {
 
 impl Worker for Flusher {
     fn step(&mut self) -> Step {
-        // Here and not right after a flush: who writes has taken its eyes off the memtable by now.
-        let are_read = self.flushed.free();
-        match self.flush_oldest().unwrap_or_else(|| self.watch()) {
-            Step::After(time) if are_read => Step::After(time.min(READERS_RETRY)),
-            step => step,
-        }
+        self.shared.core.disposal.free();
+        self.flush_oldest().unwrap_or_else(|| self.watch())
     }
 }
 
@@ -227,30 +200,4 @@ fn write_versions(core: &Core, frozen: &Frozen, mut writer: TableWriter) -> Resu
         cursor.next()?;
     }
     Ok(writer.finish()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use kv_vlog::Position;
-
-    use super::*;
-    use crate::memtable::Memtable;
-
-    /// Broken by: a memtable freed under a reader's hands, by whom it happens to be the last; or never.
-    #[test]
-    fn a_memtable_goes_once_nobody_reads_it() {
-        let memtable = Arc::new(Memtable::default());
-        let (last, seen) = (Position { term: 1, index: 1 }, Arc::downgrade(&memtable));
-        let frozen = Frozen { memtable, last, membership: None, since: None, log_bytes: 0 };
-        let mut flushed = Flushed(vec![Arc::new(frozen)]);
-        let view = flushed.0[0].clone();
-        assert!(flushed.free(), "a view has it");
-        let cursor = view.memtable.clone();
-        drop(view);
-        assert!(flushed.free(), "a cursor has it");
-        drop(cursor);
-        assert!(seen.upgrade().is_some());
-        assert!(!flushed.free());
-        assert!(seen.upgrade().is_none());
-    }
 }

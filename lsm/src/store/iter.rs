@@ -135,6 +135,7 @@ pub struct Iter {
     read_for: ReadFor,
     readers: Arc<Readers>,
     options: IterOptions,
+    /// Where it stands, if that is no key.
     anchor: Anchor,
     /// Which way the walk goes; `None`: it is not where the anchor is.
     heading: Option<Heading>,
@@ -263,7 +264,7 @@ impl Iter {
     /// Where it stands.
     #[must_use]
     pub fn bookmark(&self) -> Bookmark {
-        Bookmark::new(&self.anchor)
+        Bookmark::new(&self.stands())
     }
 
     /// Stands where another iterator stood: the next step gives what its next step would have, as far as it is
@@ -299,26 +300,32 @@ impl Iter {
     fn go_from(&mut self, anchor: Anchor, heading: Heading) -> Result<bool, StoreError> {
         self.anchor = anchor;
         self.heading = None;
+        self.current = None;
         self.go(heading)
     }
 
     fn go(&mut self, heading: Heading) -> Result<bool, StoreError> {
-        self.current = None;
-        let gone = self.turn(heading).and_then(|()| self.fill(heading));
-        if gone.is_err() {
+        if let Err(error) = self.turn(heading).and_then(|()| self.fill(heading)) {
+            self.anchor = self.stands();
             self.heading = None;
+            self.current = None;
+            return Err(error);
         }
-        gone?;
         self.current = self.queue.pop_front();
-        self.anchor = match (&self.current, heading) {
-            (Some(at), _) => {
-                self.queued_bytes -= at.item.slot.value_bytes();
-                Anchor::At(at.item.key.clone())
-            }
-            (None, Heading::Forward) => Anchor::Behind,
-            (None, Heading::Backward) => Anchor::Before,
-        };
+        match (&self.current, heading) {
+            (Some(at), _) => self.queued_bytes -= at.item.slot.value_bytes(),
+            (None, Heading::Forward) => self.anchor = Anchor::Behind,
+            (None, Heading::Backward) => self.anchor = Anchor::Before,
+        }
         Ok(self.current.is_some())
+    }
+
+    /// What the next step is counted from.
+    fn stands(&self) -> Anchor {
+        match &self.current {
+            Some(at) => Anchor::At(at.item.key.clone()),
+            None => self.anchor.clone(),
+        }
     }
 
     /// Has the walk go this way from the anchor, unless it does.
@@ -328,7 +335,7 @@ impl Iter {
         }
         self.queue.clear();
         (self.queued_bytes, self.ended) = (0, false);
-        match (heading, &self.anchor) {
+        match (heading, &self.stands()) {
             (Heading::Forward, Anchor::Before) => self.walk.seek_first()?,
             (Heading::Forward, Anchor::From(key)) => self.walk.seek(key)?,
             (Heading::Forward, Anchor::At(key) | Anchor::UpTo(key)) => self.walk.seek_after(key)?,

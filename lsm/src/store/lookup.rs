@@ -48,8 +48,8 @@ impl Store {
             if let (Some(item), Some((revision, slot))) = (found.get_mut(place), view.get(key, moment.seq)?)
                 && moment.sees(&slot)
             {
-                let (key, pin) = (Bytes::copy_from_slice(key), view.pin.clone());
-                *item = Some(ScanItem { key, revision, slot, pin });
+                let key = Bytes::copy_from_slice(key);
+                *item = Some(ScanItem::new(key, revision, slot, &view.pin));
             }
         }
         self.values_of(found)

@@ -431,6 +431,7 @@ impl Store {
         self.shared.compactions.lock().clear();
         self.shared.open_gates();
         self.readers.stop();
+        self.shared.core.disposal.detach();
         self.shared.sweep.stop();
     }
 }

@@ -27,7 +27,7 @@ use super::readers::Readers;
 use super::recycle;
 use super::refusals::Refusals;
 use super::stall::{Pacer, Stalls};
-use super::sweep::Sweep;
+use super::sweep::{Sweep, Sweeper};
 use super::values::Values;
 use super::written::Written;
 use super::{Shared, Store};
@@ -136,11 +136,12 @@ pub(super) fn open(
     });
     shared.measure_load();
     let executor = environment.executor.clone();
-    shared.sweep.start(&*executor);
     let spawn_compactor = |_| executor.spawn("compactor", Box::new(Compactor::new(shared.clone())));
     let compactors: Vec<_> = (0..shared.core.options.compactions_max).map(spawn_compactor).collect();
     shared.compactors.get_or_init(|| compactors);
     let flusher = executor.spawn("flusher", Box::new(Flusher::new(shared.clone())));
+    shared.core.disposal.attach(flusher.clone());
+    shared.sweep.attach(executor.spawn("sweeper", Box::new(Sweeper::new(shared.clone()))));
     let pacer = executor.spawn("pacer", Box::new(Pacer { shared: shared.clone() }));
     let collector =
         executor.spawn("collector", Box::new(Collector::new(shared.clone(), environment.clock.clone())));

@@ -42,7 +42,16 @@ pub struct ScanItem {
     pub revision: Seq,
     /// Its value, or where that lies.
     pub slot: Slot,
-    pub(super) pin: Pin,
+    /// Keeps the value, where it does not lie beside its key.
+    _pin: Option<Pin>,
+}
+
+impl ScanItem {
+    /// A version that was found in a view with this pin.
+    pub(super) fn new(key: Bytes, revision: Seq, slot: Slot, pin: &Pin) -> Self {
+        let pin = matches!(slot, Slot::Pointer(..)).then(|| pin.clone());
+        Self { key, revision, slot, _pin: pin }
+    }
 }
 
 /// The keys of a range that are there, in order. Keeps the tables it reads and the segments they point to;

@@ -1,4 +1,4 @@
-//! Gives long files back to the disk piece by piece.
+//! Giving long files back to the disk piece by piece.
 //!
 //! To free blocks is work for a disk that is told of it (mount option `discard`): 256 MiB at once keep all other writes and
 //! syncs waiting for a quarter of a second. So a long file that is removed goes like this, in the background:
@@ -8,20 +8,25 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kv_manifest::names::{self, FileName};
-use kv_vfs::{DirEntry, DirLock, Executor, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted};
+use kv_vfs::{DirEntry, DirLock, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted};
 use parking_lot::Mutex;
+
+use super::Shared;
+use crate::error::StoreError;
+use crate::table::TableError;
 
 /// The disk has so long for others between two pieces.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Of what waits, at least so many parts are given back at a time: however much comes, it does not pile up for long.
+/// A piece is such a part of what waits, if that is more: however much comes, it does not pile up for long.
 const PARTS: u64 = 64;
+/// With less room than this, in bytes, files go at once: room is wanted sooner than quick syncs.
+const ROOM_MIN: u64 = 1 << 30;
 
 /// The file system of a data directory, whose long tables and segments go piece by piece once they are removed. Their name is
 /// free at once.
@@ -34,7 +39,8 @@ struct SweepingVfs {
     sweep: Arc<Sweep>,
 }
 
-/// The files that go. Before [`Sweep::start`] they wait; after [`Sweep::stop`] they go at once, as a whole.
+/// The files that go. Before [`Sweep::attach`] they wait; after [`Sweep::stop`] they go at once, as a whole.
+#[derive(Debug)]
 pub(crate) struct Sweep {
     vfs: Arc<dyn Vfs>,
     piece_bytes: u64,
@@ -61,7 +67,7 @@ struct Going {
 }
 
 impl Sweep {
-    /// Files of more than `piece_bytes` go in pieces of so many bytes.
+    /// Files of more than `piece_bytes` go in pieces, of so many bytes unless very much waits.
     pub(crate) fn new(vfs: Arc<dyn Vfs>, piece_bytes: u64) -> Arc<Self> {
         Arc::new(Self { vfs, piece_bytes, state: Mutex::default(), worker: OnceLock::new() })
     }
@@ -71,10 +77,9 @@ impl Sweep {
         Arc::new(SweepingVfs { inner: self.vfs.clone(), sweep: self.clone() })
     }
 
-    /// Begins to give back, on a worker of its own.
-    pub(crate) fn start(self: &Arc<Self>, executor: &dyn Executor) {
-        let sweeper = Sweeper { sweep: self.clone(), current: None };
-        self.worker.get_or_init(|| executor.spawn("sweeper", Box::new(sweeper)));
+    /// Begins to give back: this is its [`Sweeper`].
+    pub(crate) fn attach(&self, worker: Arc<dyn Wake>) {
+        self.worker.get_or_init(|| worker).wake();
     }
 
     /// Removes what is left, and from now on at once.
@@ -98,15 +103,20 @@ impl Sweep {
         let Ok(bytes) = self.vfs.open_read(path, IoMode::Buffered).and_then(|file| file.len()) else {
             return false;
         };
+        let is_at_once =
+            bytes <= self.piece_bytes || self.is_short_of_room(path) || self.state.lock().stopped;
+        if is_at_once || (path != gone && self.vfs.rename(path, &gone).is_err()) {
+            return false;
+        }
+        let mut going = Going { path: gone, bytes, file: None };
         let mut state = self.state.lock();
-        if bytes <= self.piece_bytes || state.stopped {
-            return false;
-        }
-        if path != gone && self.vfs.rename(path, &gone).is_err() {
-            return false;
-        }
         state.bytes += bytes;
-        state.waiting.push_back(Going { path: gone, bytes, file: None });
+        if state.stopped {
+            drop(state);
+            self.remove(&mut going);
+            return true;
+        }
+        state.waiting.push_back(going);
         // Else it goes on by itself, at its own pace.
         let is_first = state.waiting.len() == 1;
         drop(state);
@@ -116,31 +126,35 @@ impl Sweep {
         true
     }
 
+    fn is_short_of_room(&self, path: &Path) -> bool {
+        let space = path.parent().map(|dir| self.vfs.space(dir));
+        !matches!(space, Some(Ok(space)) if space.available >= ROOM_MIN)
+    }
+
     /// Cuts a piece off the file, or removes it if that was all; says whether it is gone.
-    fn cut(&self, going: &mut Going) -> io::Result<bool> {
-        let Some(file) = self.opened(going)? else {
-            self.vfs.remove(&going.path)?;
-            self.gave_back(going, going.bytes);
-            return Ok(true);
-        };
+    fn cut(&self, going: &mut Going) -> Result<bool, StoreError> {
+        let file = if self.is_short_of_room(&going.path) { None } else { self.opened(going)? };
         let piece = self.piece_bytes.max(self.bytes() / PARTS);
-        if piece < going.bytes {
-            file.set_len(going.bytes - piece)?;
-            self.gave_back(going, piece);
-            return Ok(false);
+        match file {
+            Some(file) if piece < going.bytes => {
+                file.set_len(going.bytes - piece)?;
+                self.gave_back(going, piece);
+                Ok(false)
+            }
+            _ => {
+                self.remove(going);
+                Ok(true)
+            }
         }
-        going.file = None;
-        self.vfs.remove(&going.path)?;
-        self.gave_back(going, going.bytes);
-        Ok(true)
     }
 
     /// The file, if it may be cut: not where it has another name, which a checkpoint gives.
-    fn opened(&self, going: &mut Going) -> io::Result<Option<Arc<dyn File>>> {
+    fn opened(&self, going: &mut Going) -> Result<Option<Arc<dyn File>>, StoreError> {
         if going.file.is_none() {
             // The name before the first cut: after a power loss no file with the name of a table or of a segment lacks its end.
             if let Some(dir) = going.path.parent() {
-                planted::unless("file cut before its name is durable", || self.vfs.sync_dir(dir))?;
+                planted::unless("file cut before its name is durable", || self.vfs.sync_dir(dir))
+                    .map_err(TableError::SyncFailed)?;
             }
             if self.vfs.link_count(&going.path)? > 1 && !planted::is("file cut that has another name") {
                 return Ok(None);
@@ -177,15 +191,22 @@ fn gone_path(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Gives back what a [`Sweep`] has.
-struct Sweeper {
-    sweep: Arc<Sweep>,
+/// Gives back what the [`Sweep`] has.
+pub(crate) struct Sweeper {
+    shared: Arc<Shared>,
     current: Option<Going>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, current: None }
+    }
 }
 
 impl Worker for Sweeper {
     fn step(&mut self) -> Step {
-        let Self { sweep, current } = self;
+        let Self { shared, current } = self;
+        let sweep = &shared.sweep;
         let (next, stopped) = {
             let mut state = sweep.state.lock();
             (current.take().or_else(|| state.waiting.pop_front()), state.stopped)
@@ -200,16 +221,14 @@ impl Worker for Sweeper {
             Ok(false) => *current = Some(going),
             Err(error) => {
                 tracing::warn!(%error, "could not give a file back piece by piece");
+                if matches!(error, StoreError::Table(TableError::SyncFailed(_))) {
+                    // Names that others rely on may be lost, and the next sync need not say so again.
+                    shared.poison(&error);
+                }
                 sweep.remove(&mut going);
             }
         }
         Step::After(PAUSE)
-    }
-}
-
-impl Debug for Sweep {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sweep").field("vfs", &self.vfs).field("state", &self.state).finish_non_exhaustive()
     }
 }
 

@@ -108,7 +108,7 @@ impl Walk {
             self.skip(&key);
             self.merge.step()?;
             if self.moment.sees(&slot) {
-                return Ok(Some(ScanItem { key, revision, slot, pin: self.pin.clone() }));
+                return Ok(Some(ScanItem::new(key, revision, slot, &self.pin)));
             }
         }
         Ok(None)
@@ -130,7 +130,7 @@ impl Walk {
                 self.merge.step()?;
             }
             if let Some((revision, slot)) = newest.filter(|(_, slot)| self.moment.sees(slot)) {
-                return Ok(Some(ScanItem { key, revision, slot, pin: self.pin.clone() }));
+                return Ok(Some(ScanItem::new(key, revision, slot, &self.pin)));
             }
         }
         Ok(None)

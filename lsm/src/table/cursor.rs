@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::block::BlockCursor;
+use super::block::{BlockCursor, Malformed};
 use super::cache::CacheUse;
 use super::error::TableError;
 use super::partition::Place;
@@ -36,6 +36,15 @@ impl TableCursor {
 
     fn current(&self) -> Option<&BlockCursor> {
         self.at.as_ref().map(|(_, cursor)| cursor).filter(|cursor| cursor.valid())
+    }
+
+    /// Goes on within the block, in place: this is what most steps of a scan are.
+    fn step(&mut self, by: impl FnOnce(&mut BlockCursor) -> Result<(), Malformed>) -> Result<(), TableError> {
+        let Some((place, cursor)) = &mut self.at else { return Ok(()) };
+        let Err(error) = by(cursor) else { return Ok(()) };
+        let error = self.table.malformed(place, error);
+        self.at = None;
+        Err(error)
     }
 
     fn load(&self, place: &Place) -> Result<Option<BlockCursor>, TableError> {
@@ -116,13 +125,11 @@ impl Cursor for TableCursor {
     }
 
     fn next(&mut self) -> Result<(), TableError> {
-        let Some((place, mut cursor)) = self.at.take() else { return Ok(()) };
-        if cursor.is_last() {
-            return self.enter(self.table.after(&place, self.cache)?, Some((place, cursor)));
+        if self.current().is_some_and(|cursor| !cursor.is_last()) {
+            return self.step(BlockCursor::next);
         }
-        cursor.next().map_err(|error| self.table.malformed(&place, error))?;
-        self.at = Some((place, cursor));
-        Ok(())
+        let Some((place, cursor)) = self.at.take() else { return Ok(()) };
+        self.enter(self.table.after(&place, self.cache)?, Some((place, cursor)))
     }
 
     fn valid(&self) -> bool {
@@ -161,13 +168,11 @@ impl TwoWayCursor for TableCursor {
     }
 
     fn prev(&mut self) -> Result<(), TableError> {
-        let Some((place, mut cursor)) = self.at.take() else { return Ok(()) };
-        if cursor.is_first() {
-            return self.enter_back(self.table.before(&place, self.cache)?, Some((place, cursor)));
+        if self.current().is_some_and(|cursor| !cursor.is_first()) {
+            return self.step(BlockCursor::prev);
         }
-        cursor.prev().map_err(|error| self.table.malformed(&place, error))?;
-        self.at = Some((place, cursor));
-        Ok(())
+        let Some((place, cursor)) = self.at.take() else { return Ok(()) };
+        self.enter_back(self.table.before(&place, self.cache)?, Some((place, cursor)))
     }
 }
 
@@ -195,8 +200,18 @@ impl LevelCursor {
         Self { tables, cache, at: 0, cursor: None }
     }
 
-    fn current(&self) -> Option<&TableCursor> {
-        self.cursor.as_ref().filter(|cursor| cursor.valid())
+    /// Goes on within the table; says whether that has come to its end.
+    fn step(
+        &mut self,
+        by: impl FnOnce(&mut TableCursor) -> Result<(), TableError>,
+    ) -> Result<bool, TableError> {
+        let Some(cursor) = &mut self.cursor else { return Ok(false) };
+        let stepped = by(cursor);
+        let is_valid = cursor.valid();
+        if stepped.is_err() {
+            self.cursor = None;
+        }
+        stepped.map(|()| !is_valid)
     }
 
     /// Goes to the first version of a table, which comes after the last of the table before.
@@ -235,29 +250,23 @@ impl Cursor for LevelCursor {
     }
 
     fn next(&mut self) -> Result<(), TableError> {
-        let Some(mut cursor) = self.cursor.take() else { return Ok(()) };
-        cursor.next()?;
-        if !cursor.valid() {
-            return self.enter(self.at + 1);
-        }
-        self.cursor = Some(cursor);
-        Ok(())
+        if self.step(TableCursor::next)? { self.enter(self.at + 1) } else { Ok(()) }
     }
 
     fn valid(&self) -> bool {
-        self.current().is_some()
+        self.cursor.as_ref().is_some_and(TableCursor::valid)
     }
 
     fn key(&self) -> &[u8] {
-        self.current().map_or(&[], TableCursor::key)
+        self.cursor.as_ref().map_or(&[], TableCursor::key)
     }
 
     fn seq(&self) -> Seq {
-        self.current().map_or(0, TableCursor::seq)
+        self.cursor.as_ref().map_or(0, TableCursor::seq)
     }
 
     fn slot(&self) -> &Slot {
-        self.current().map_or(&Slot::Tombstone, TableCursor::slot)
+        self.cursor.as_ref().map_or(&Slot::Tombstone, TableCursor::slot)
     }
 }
 
@@ -298,12 +307,6 @@ impl TwoWayCursor for LevelCursor {
     }
 
     fn prev(&mut self) -> Result<(), TableError> {
-        let Some(mut cursor) = self.cursor.take() else { return Ok(()) };
-        cursor.prev()?;
-        if !cursor.valid() {
-            return self.enter_back(self.at.checked_sub(1));
-        }
-        self.cursor = Some(cursor);
-        Ok(())
+        if self.step(TableCursor::prev)? { self.enter_back(self.at.checked_sub(1)) } else { Ok(()) }
     }
 }

@@ -63,7 +63,10 @@ fn inspect(
     }
     let mut scanner = open(directory, input)?;
     match shown.dump_value {
-        Some(offset) => places::dump(&mut scanner, offset, shown.out.as_deref(), context),
+        Some(offset) => match places::dump(&mut scanner, offset, shown.out.as_deref(), context) {
+            Err(_) if is_given_up(directory, input)? => Err(given_up(input)),
+            dumped => dumped,
+        },
         None => list(directory, input, &mut scanner, shown, &mut context.out),
     }
 }
@@ -113,7 +116,7 @@ fn list(
 }
 
 /// Whether the file has lost its name since the manifest was read: a node that runs beside has given it up, and may be
-/// writing another segment into it. No other file ever gets the name.
+/// writing another segment into it, or cutting it. No other file ever gets the name.
 fn is_given_up(directory: &Directory, input: &SegmentInput) -> Result<bool, Failure> {
     Ok(!directory.vfs.exists(&input.path)?)
 }

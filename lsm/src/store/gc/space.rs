@@ -97,7 +97,10 @@ impl Shared {
         if paused.load(Ordering::Acquire) || !space.progresses.load(Ordering::Acquire) {
             return 0.0;
         }
-        space.footprint().pressure(&self.core.options.gc)
+        let mut footprint = space.footprint();
+        // Looked at now: it is gone in seconds, and the rest is measured only once in a while.
+        footprint.spare_bytes += self.sweep.bytes();
+        footprint.pressure(&self.core.options.gc)
     }
 
     /// Has the collector look at tables that have changed, if it is in a hurry and has nothing to do.
@@ -125,7 +128,7 @@ impl Shared {
         footprint.disk_bytes += self.collecting.held.bytes();
         let view = self.core.view();
         let pooled: u64 = self.log.pool().files().iter().map(|file| file.bytes).sum();
-        footprint.spare_bytes = set_aside + pooled + self.sweep.bytes();
+        footprint.spare_bytes = set_aside + pooled;
         if self.collecting.space.progresses.load(Ordering::Acquire) {
             let Footprint { live_bytes, available_bytes, .. } = footprint;
             footprint.spare_bytes += self.core.options.segment_bytes_for(live_bytes, available_bytes);
