@@ -8,13 +8,12 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kv_manifest::names::{self, FileName};
-use kv_vfs::{DirEntry, DirLock, File, IoMode, LockError, Space, Step, Vfs, Wake, Worker, planted};
+use kv_vfs::{File, IoMode, RemovalVfs, Step, Vfs, Wake, Worker, planted};
 use parking_lot::Mutex;
 
 use super::Shared;
@@ -28,18 +27,10 @@ const PARTS: u64 = 64;
 /// With less room than this, in bytes, files go at once: room is wanted sooner than quick syncs.
 const ROOM_MIN: u64 = 1 << 30;
 
-/// The file system of a data directory, whose long tables and segments go piece by piece once they are removed. Their name is
-/// free at once.
+/// The files that go: tables and segments. Their names are free at once. Before [`Sweep::attach`] they wait; after [`Sweep::stop`] they go at once, as a whole.
 ///
 /// Nobody may read a file that is removed, not even through a handle that is open: its end goes first. One that has another
 /// name is not cut.
-#[derive(Debug)]
-struct SweepingVfs {
-    inner: Arc<dyn Vfs>,
-    sweep: Arc<Sweep>,
-}
-
-/// The files that go. Before [`Sweep::attach`] they wait; after [`Sweep::stop`] they go at once, as a whole.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     vfs: Arc<dyn Vfs>,
@@ -72,9 +63,10 @@ impl Sweep {
         Arc::new(Self { vfs, piece_bytes, state: Mutex::default(), worker: OnceLock::new() })
     }
 
-    /// The file system whose removals it does.
+    /// The file system with long files removed here.
     pub(crate) fn vfs(self: &Arc<Self>) -> Arc<dyn Vfs> {
-        Arc::new(SweepingVfs { inner: self.vfs.clone(), sweep: self.clone() })
+        let sweep = self.clone();
+        Arc::new(RemovalVfs::new(self.vfs.clone(), move |path| sweep.take(path)))
     }
 
     /// Begins to give back: this is its [`Sweeper`].
@@ -229,71 +221,5 @@ impl Worker for Sweeper {
             }
         }
         Step::After(PAUSE)
-    }
-}
-
-impl Vfs for SweepingVfs {
-    fn create(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.inner.create(path, mode)
-    }
-
-    fn open(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.inner.open(path, mode)
-    }
-
-    fn open_read(&self, path: &Path, mode: IoMode) -> io::Result<Arc<dyn File>> {
-        self.inner.open_read(path, mode)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        if self.sweep.take(path) { Ok(()) } else { self.inner.remove(path) }
-    }
-
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.hard_link(from, to)
-    }
-
-    fn link_count(&self, path: &Path) -> io::Result<u64> {
-        self.inner.link_count(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.inner.list(dir)
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.inner.exists(path)
-    }
-
-    fn permissions(&self, path: &Path) -> io::Result<u32> {
-        self.inner.permissions(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn DirLock>, LockError> {
-        self.inner.lock(path, holder)
-    }
-
-    fn space(&self, dir: &Path) -> io::Result<Space> {
-        self.inner.space(dir)
-    }
-
-    fn same_file_system(&self, a: &Path, b: &Path) -> io::Result<bool> {
-        self.inner.same_file_system(a, b)
-    }
-
-    fn read_all(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        self.inner.read_all(path, limit)
     }
 }

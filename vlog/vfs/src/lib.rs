@@ -18,6 +18,7 @@ pub mod mem;
 pub mod op;
 pub mod planted;
 pub mod real;
+mod removal;
 pub mod varint;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -29,6 +30,7 @@ pub use file::{AlignedBuf, DirEntry, DirLock, File, IoMode, LockError, Space, Vf
 pub use mem::{MemVfs, Moment, Survival};
 pub use op::{Op, OpKind};
 pub use real::RealVfs;
+pub use removal::RemovalVfs;
 
 /// Unit of direct I/O and of every aligned structure on disk, in bytes.
 ///

@@ -32,9 +32,11 @@ pub(super) fn sweep(per_site: usize, tally: &mut Tally) {
     let mut reached: BTreeMap<Site, Vec<(usize, u64)>> = BTreeMap::new();
     for (at, left) in all.iter().enumerate() {
         let life = Life::new(left.known.clone());
+        let mut opened = None;
         let sites = watched(&left.disk.crash_clone(&Survival::Everything), |vfs| {
-            Node.stop(Node.open(vfs, &life).unwrap());
+            opened = Some(Node.open(vfs, &life).unwrap());
         });
+        opened.into_iter().for_each(|opened| Node.stop(opened));
         for (site, numbers) in sites {
             reached.entry(site).or_default().extend(numbers.into_iter().map(|number| (at, number)));
         }

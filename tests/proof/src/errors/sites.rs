@@ -49,7 +49,9 @@ pub(super) fn watched_on(vfs: FaultVfs, run: impl FnOnce(&Arc<dyn Vfs>)) -> BTre
     let stacks: Arc<Mutex<Stacks>> = Arc::default();
     let seen = stacks.clone();
     vfs.observe(move |op, number| seen.lock().entry((op, stack())).or_default().push(number));
-    run(&(Arc::new(vfs) as _));
+    run(&(Arc::new(vfs.clone()) as _));
+    // What goes on after it is none of it.
+    vfs.observe(|_, _| {});
     let mut sites: BTreeMap<Site, Vec<u64>> = BTreeMap::new();
     // Names are looked up once for each stack, not for each operation: that takes milliseconds.
     for ((op, stack), numbers) in &*stacks.lock() {

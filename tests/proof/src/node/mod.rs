@@ -79,6 +79,10 @@ impl Subject for Node {
         "SyncDir directory by compactor",
         "Sync manifest by compactor",
         "Remove table by compactor",
+        // Long files that go.
+        "SyncDir directory by sweeper",
+        "SetLen file that goes by sweeper",
+        "Remove file that goes by sweeper",
         // The manifest, made, copied and rewritten.
         "Create manifest by the caller",
         "Rename CURRENT by the caller",
