@@ -80,9 +80,9 @@ pub struct Options {
     /// that is more: a sync of what was written before takes half the time. Room that is short is given back. 0: none.
     /// Default 32 MiB.
     pub recycled_bytes_max: u64,
-    /// Bytes of a file that nothing needs any more that the disk gets back at once: a longer one goes in pieces of so many (more
-    /// when very much waits), 5 ms apart. More at once keep a disk that discards what is freed from syncing the log meanwhile, about 1 ms for each MiB.
-    /// Default 4 MiB.
+    /// Bytes of a file that nothing needs any more that the disk gets back at once: a longer one goes in pieces of so many
+    /// (more when very much waits), 5 ms apart. More at once keep a disk that discards what is freed from syncing the log
+    /// meanwhile, about 1 ms for each MiB. Default 4 MiB.
     pub freed_bytes_max: u64,
     /// Bytes that one sync makes durable at most, unless one entry is longer. Default 4 MiB.
     pub group_bytes_max: u32,

@@ -114,14 +114,7 @@ pub(crate) fn absent(vfs: &dyn Vfs, dir: &Path) -> io::Result<ManifestError> {
                 let file = vfs.open_read(&dir.join(&entry.name), IoMode::Buffered)?;
                 find_later(&*file, format::FIRST_FRAME_AT, file.len()?, 1)?.is_some()
             }
-            Some(
-                FileName::Table(_)
-                | FileName::Segment(_)
-                | FileName::Free(_)
-                | FileName::Gone(_)
-                | FileName::Manifest(_),
-            ) => true,
-            Some(FileName::Current | FileName::Lock | FileName::Temporary) | None => false,
+            other => other.and_then(FileName::number).is_some(),
         };
         if tells {
             return Ok(ManifestError::LostCurrent { dir: dir.to_path_buf(), found: entry.name });

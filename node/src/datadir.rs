@@ -197,13 +197,8 @@ fn survey(vfs: &dyn Vfs, path: &Path) -> Result<Survey, DataDirError> {
             // A crash in the making of a directory leaves the first manifest without a CURRENT; whether
             // it is more than that, kv-manifest finds out.
             Some(FileName::Manifest(0 | 1)) => {}
-            Some(
-                FileName::Manifest(_)
-                | FileName::Table(_)
-                | FileName::Segment(_)
-                | FileName::Free(_)
-                | FileName::Gone(_),
-            ) => {
+            // All others have a number.
+            Some(_) => {
                 survey.tells.get_or_insert(entry.name);
             }
         }

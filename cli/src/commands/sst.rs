@@ -29,8 +29,7 @@ pub fn run(command: &Sst, context: &mut Context) -> Result<Exit, Failure> {
         Sst::List(at) => list(&at.data_dir, context),
         Sst::Inspect { id, at, keys, limit } => {
             let reader = open(&at.data_dir, *id)?;
-            let inspected = inspect(&reader, keys.then(|| limit.unwrap_or(u64::MAX)), context);
-            inspected.map_err(|failure| if is_given_up(&reader) { given_up(*id) } else { failure })
+            inspect(&reader, *id, keys.then(|| limit.unwrap_or(u64::MAX)), &mut context.out)
         }
     }
 }
@@ -90,9 +89,14 @@ fn open(dir: &Path, id: u64) -> Result<Arc<TableReader>, Failure> {
     TableReader::open(&directory.vfs, dir, &table_identity(state, id), meta.bytes).map_err(failure)
 }
 
-fn inspect(reader: &Arc<TableReader>, keys: Option<u64>, context: &mut Context) -> Result<Exit, Failure> {
+fn inspect(reader: &Arc<TableReader>, id: u64, keys: Option<u64>, out: &mut Output) -> Result<Exit, Failure> {
+    let shown = show(reader, keys, out);
+    shown.map_err(|failure| if is_given_up(reader) { given_up(id) } else { failure })
+}
+
+fn show(reader: &Arc<TableReader>, keys: Option<u64>, out: &mut Output) -> Result<Exit, Failure> {
     let refs = reader.refs().map_err(failure)?;
-    if context.out.is_json() {
+    if out.is_json() {
         let mut json = table_json(reader, &refs);
         if let (Some(limit), Some(fields)) = (keys, json.as_object_mut()) {
             let mut versions = Vec::new();
@@ -102,17 +106,17 @@ fn inspect(reader: &Arc<TableReader>, keys: Option<u64>, context: &mut Context) 
             })?;
             fields.insert("versions".into(), versions.into());
         }
-        context.out.json(&json)?;
+        out.json(&json)?;
         return Ok(Exit::Ok);
     }
     for line in property_lines(reader) {
-        context.out.line(&line)?;
+        out.line(&line)?;
     }
-    context.out.line("")?;
-    refs_table(&refs, &mut context.out)?;
+    out.line("")?;
+    refs_table(&refs, out)?;
     if let Some(limit) = keys {
-        context.out.line("")?;
-        versions_table(reader, limit, &mut context.out)?;
+        out.line("")?;
+        versions_table(reader, limit, out)?;
     }
     Ok(Exit::Ok)
 }
@@ -281,12 +285,12 @@ mod tests {
         let id = db.tables().first().unwrap().id;
         db.close().unwrap();
         let reader = open(dir.path(), id).unwrap();
-        assert!(!is_given_up(&reader));
         let gone = reader.path().with_extension("gone");
         RealVfs.rename(reader.path(), &gone).unwrap();
         RealVfs.open(&gone, kv_vfs::IoMode::Buffered).unwrap().set_len(8 << 10).unwrap();
-        let error = each_version(&reader, u64::MAX, |_| Ok(())).unwrap_err();
-        assert_eq!(error.exit, Exit::Corruption);
-        assert!(is_given_up(&reader));
+        let mut out = Output::new(crate::output::Format::Json);
+        let error = inspect(&reader, id, Some(u64::MAX), &mut out).unwrap_err();
+        assert_eq!(error.exit, Exit::Error);
+        assert!(error.to_string().contains("given up while it was read"), "{error}");
     }
 }

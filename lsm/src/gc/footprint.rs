@@ -25,8 +25,9 @@ pub struct Footprint {
     /// What the directory takes besides `disk_bytes`: tables, and what is set aside for the segment that is written. Files that
     /// wait to be written again are not in it: they go when nothing is written and the room is wanted.
     pub other_bytes: u64,
-    /// Of files in which there is no value, or not yet: those that wait to be written again or are being removed, the rest of the
-    /// segment that is written, the file that a collection makes. It is room that the disk has to have, too, and no haste brings it back.
+    /// Of files in which there is no value, or not yet: those that wait to be written again or are being removed, the rest
+    /// of the segment that is written, the file that a collection makes. It is room that the disk has to have, too, and no
+    /// haste brings it back.
     pub spare_bytes: u64,
 }
 

@@ -38,6 +38,12 @@ impl Disposal {
         drop(trees); // nobody waits for the lock meanwhile
     }
 
+    /// How many memtables wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().trees.len()
+    }
+
     pub(super) fn take(&self, tree: Tree) {
         let mut state = self.0.lock();
         let Some(worker) = state.worker.clone().filter(|_| !tree.is_empty()) else { return };
@@ -71,7 +77,7 @@ mod tests {
         let disposal = Arc::new(Disposal::default());
         disposal.attach(executor.spawn("frees", Box::new(Frees(disposal.clone()))));
         executor.run_until_idle();
-        let waiting = || disposal.0.lock().trees.len();
+        let waiting = || disposal.waiting();
         let memtable = Arc::new(Memtable::with(&disposal));
         memtable.insert(b"key", 1, Slot::Tombstone);
         let cursor = memtable.cursor();

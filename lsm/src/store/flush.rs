@@ -201,3 +201,38 @@ fn write_versions(core: &Core, frozen: &Frozen, mut writer: TableWriter) -> Resu
     }
     Ok(writer.finish()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use kv_vfs::{ManualClock, MemVfs, SteppedExecutor, Vfs};
+
+    use super::super::{Environment, NewStore, Store};
+    use super::*;
+    use crate::options::Options;
+
+    /// Broken by: a memtable whose entries are freed by a reader, or stay for ever.
+    #[test]
+    fn a_memtable_that_was_still_read_is_freed_by_the_flusher() {
+        let (disk, clock) = (MemVfs::new(), Arc::new(ManualClock::default()));
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let executor = SteppedExecutor::new(clock.clone());
+        let environment = Environment { vfs: Arc::new(disk), clock, executor: Arc::new(executor.clone()) };
+        let new = NewStore { cluster_id: [7; 16], node_id: 1, incarnation: 3 };
+        let store = Store::open(&environment, Path::new("/data"), Options::default(), Some(new)).unwrap();
+        let delete = kv_vlog::Op::Delete { key: "key".into() };
+        let entry = store.log().append_next(1, 0, vec![delete], None).unwrap();
+        store.apply(&entry).unwrap();
+        let disposal = store.shared.core.disposal.clone();
+        let view = store.shared.core.view();
+        store.flush().unwrap();
+        executor.run_until_idle();
+        assert!(store.shared.core.view().frozen.is_empty() && disposal.waiting() == 0);
+        drop(view);
+        assert_eq!(disposal.waiting(), 1);
+        executor.run_until_idle();
+        assert_eq!(disposal.waiting(), 0);
+        store.close().unwrap();
+    }
+}

@@ -27,7 +27,8 @@ const PARTS: u64 = 64;
 /// With less room than this, in bytes, files go at once: room is wanted sooner than quick syncs.
 const ROOM_MIN: u64 = 1 << 30;
 
-/// The files that go: tables and segments. Their names are free at once. Before [`Sweep::attach`] they wait; after [`Sweep::stop`] they go at once, as a whole.
+/// The files that go: tables and segments. Their names are free at once. Before [`Sweep::attach`] they wait; after
+/// [`Sweep::stop`] they go at once, as a whole.
 ///
 /// Nobody may read a file that is removed, not even through a handle that is open: its end goes first. One that has another
 /// name is not cut.
