@@ -40,8 +40,9 @@ pub trait Cursor {
     /// The version; 0 where the cursor stands nowhere.
     fn seq(&self) -> Seq;
 
-    /// What the version holds; a tombstone where the cursor stands nowhere.
-    fn slot(&self) -> &Slot;
+    /// What the version holds; a tombstone where the cursor stands nowhere. An inline value keeps the memory that
+    /// it lies in: its block, or a piece of the memtable.
+    fn slot(&self) -> Slot;
 }
 
 /// Walks over versions in both directions.

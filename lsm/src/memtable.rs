@@ -18,11 +18,12 @@ use crate::table::TableError;
 pub(crate) use disposal::Disposal;
 use version::{Key, SHORT_KEY_BYTES, Tree, Version, before, from};
 
-/// Values of a few entries are copied into one piece of memory of this many bytes, so that an entry costs no
-/// allocation. Who holds one of them holds the piece: no more than a reader of a table's block does.
-const PIECE_BYTES: usize = 4 << 10;
+/// Values of many entries are copied into one piece of memory of this many bytes, so that an entry costs no allocation,
+/// and so that a scan, which counts a reference to each, finds what it counts in the processor's cache. Who holds one
+/// of them holds the piece.
+const PIECE_BYTES: usize = 16 << 10;
 /// Longer ones have memory of their own.
-const SHARED_BYTES_MAX: usize = PIECE_BYTES / 4;
+const SHARED_BYTES_MAX: usize = 1 << 10;
 /// Versions that a cursor fetches at once, at most.
 const BATCH_MAX: usize = 64;
 
@@ -237,16 +238,13 @@ impl MemtableCursor {
     }
 
     fn step(&mut self, backward: bool) {
-        let Some((here, _)) = self.current().cloned() else { return };
-        if self.backward != backward {
-            self.fetch = 1;
-        } else if self.at + 1 < self.batch.len() {
+        if self.backward == backward && self.at + 1 < self.batch.len() {
             self.at += 1;
             return;
-        } else {
-            self.fetch = (self.fetch * 2).min(BATCH_MAX);
         }
-        let here = Bound::Excluded(here);
+        let Some((here, _)) = self.current() else { return };
+        let here = Bound::Excluded(here.clone());
+        self.fetch = if self.backward == backward { (self.fetch * 2).min(BATCH_MAX) } else { 1 };
         if backward {
             self.fill_back(|tree| tree.range((Bound::Unbounded, here)));
         } else {
@@ -285,8 +283,8 @@ impl Cursor for MemtableCursor {
         self.current().map_or(0, |(key, _)| key.seq)
     }
 
-    fn slot(&self) -> &Slot {
-        self.current().map_or(&Slot::Tombstone, |(_, slot)| slot)
+    fn slot(&self) -> Slot {
+        self.current().map_or(Slot::Tombstone, |(_, slot)| slot.clone())
     }
 }
 

@@ -88,8 +88,8 @@ impl Cursor for MergeCursor {
         self.current().map_or(0, Cursor::seq)
     }
 
-    fn slot(&self) -> &Slot {
-        self.current().map_or(&Slot::Tombstone, Cursor::slot)
+    fn slot(&self) -> Slot {
+        self.current().map_or(Slot::Tombstone, Cursor::slot)
     }
 }
 

@@ -88,8 +88,8 @@ impl TwoWayMerge {
         self.heap.peek().map_or(0, |source| source.cursor.seq())
     }
 
-    pub(crate) fn slot(&self) -> &Slot {
-        self.heap.peek().map_or(&Slot::Tombstone, |source| source.cursor.slot())
+    pub(crate) fn slot(&self) -> Slot {
+        self.heap.peek().map_or(Slot::Tombstone, |source| source.cursor.slot())
     }
 }
 

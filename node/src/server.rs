@@ -227,7 +227,7 @@ async fn open_store(world: &World, dir: &DataDir, settings: &Settings) -> Result
 
 fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
     let engine = &settings.engine;
-    let compression = Compression::default();
+    let Options { compression, table_compression_level, .. } = Options::default();
     let gc = GcOptions {
         automatic: engine.gc,
         garbage_ratio_min: engine.gc_garbage_percent_min as f64 / 100.0,
@@ -247,7 +247,7 @@ fn engine_options(settings: &Settings, on_fatal: OnFatal) -> Options {
         recycled_bytes_max: engine.recycled_bytes_max,
         group_bytes_max: u32::try_from(engine.group_bytes_max).unwrap_or(u32::MAX),
         tail_cache_bytes: usize::try_from(engine.tail_cache_bytes).unwrap_or(usize::MAX),
-        table_compression: engine.compression,
+        table_compression_level: table_compression_level.filter(|_| engine.compression),
         block_cache_bytes: engine.block_cache_bytes,
         value_cache_bytes: engine.value_cache_bytes,
         open_tables_max: usize::try_from(engine.open_tables_max).unwrap_or(usize::MAX),

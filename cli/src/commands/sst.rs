@@ -206,11 +206,11 @@ fn version_json(cursor: &TableCursor) -> Value {
     let mut json = json!({
         "key": Base64(cursor.key()),
         "seq": cursor.seq(),
-        "kind": kind(slot),
+        "kind": kind(&slot),
         "value_bytes": slot.value_bytes(),
     });
     if let Some(fields) = json.as_object_mut() {
-        if let Slot::Pointer(at, _) = slot {
+        if let Slot::Pointer(at, _) = &slot {
             let at = json!({ "segment": at.segment, "offset": at.offset, "length": at.length });
             fields.insert("pointer".into(), at);
         }
@@ -228,14 +228,14 @@ fn versions_table(reader: &Arc<TableReader>, limit: u64, out: &mut Output) -> Re
     let mut table = Table::new(&columns);
     each_version(reader, limit, |cursor| {
         let slot = cursor.slot();
-        let place = match slot {
+        let place = match &slot {
             Slot::Pointer(at, _) => {
                 format!("segment {}, offset {}, {} bytes", at.segment, at.offset, at.length)
             }
             Slot::Inline(..) | Slot::Tombstone => String::new(),
         };
         let (key, seq) = (bytes_text::format(cursor.key()), cursor.seq().to_string());
-        let (kind, expires) = (kind(slot).to_owned(), views::expiry(slot.expires()));
+        let (kind, expires) = (kind(&slot).to_owned(), views::expiry(slot.expires()));
         table.row(out, vec![key, seq, kind, slot.value_bytes().to_string(), expires, place])
     })?;
     table.end(out)

@@ -106,7 +106,7 @@ impl Merge {
                 return Ok(false);
             }
             let (key, seq, slot) = (self.cursor.key(), self.cursor.seq(), self.cursor.slot());
-            if let Some(slot) = self.retain.keep(key, seq, slot) {
+            if let Some(slot) = self.retain.keep(key, seq, &slot) {
                 let slot = match slot {
                     Slot::Pointer(pointer, expires) => &Slot::Pointer((self.resolve)(pointer), *expires),
                     other => other,

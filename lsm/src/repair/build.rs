@@ -78,8 +78,8 @@ impl Build<'_> {
             let seq = merge.seq();
             match &mut found {
                 _ if seq > visible_after(self.at.index) => {}
-                None => found = Some((seq, vec![merge.slot().clone()])),
-                Some((newest, slots)) if *newest == seq => slots.push(merge.slot().clone()),
+                None => found = Some((seq, vec![merge.slot()])),
+                Some((newest, slots)) if *newest == seq => slots.push(merge.slot()),
                 Some(_) => {}
             }
             merge.next()?;

@@ -51,7 +51,7 @@ impl Scratch {
         let mut cursor = memtable.cursor();
         cursor.seek_first()?;
         while cursor.valid() {
-            writer.add(cursor.key(), cursor.seq(), cursor.slot())?;
+            writer.add(cursor.key(), cursor.seq(), &cursor.slot())?;
             cursor.next()?;
         }
         self.finish(writer)

@@ -139,7 +139,7 @@ impl Core {
     pub(crate) fn table_options(&self) -> TableOptions {
         TableOptions {
             block_bytes: self.options.block_bytes,
-            compression: self.options.table_compression,
+            compression_level: self.options.table_compression_level,
             filter_false_positive: self.options.filter_false_positive,
             partition_bytes: self.options.partition_bytes,
         }

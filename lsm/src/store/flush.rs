@@ -194,7 +194,7 @@ fn write_versions(core: &Core, frozen: &Frozen, mut writer: TableWriter) -> Resu
     let horizon = core.horizon_at(frozen.last.index);
     let mut retain = Retain::new(horizon, |_: &[u8]| planted::is("tombstones dropped by a flush"));
     while cursor.valid() {
-        if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
+        if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), &cursor.slot()) {
             writer.add(cursor.key(), cursor.seq(), slot)?;
         }
         cursor.next()?;

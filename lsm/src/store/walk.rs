@@ -104,7 +104,7 @@ impl Walk {
                 continue;
             }
             let key = Bytes::copy_from_slice(key);
-            let slot = self.merge.slot().clone();
+            let slot = self.merge.slot();
             self.skip(&key);
             self.merge.step()?;
             if self.moment.sees(&slot) {
@@ -125,7 +125,7 @@ impl Walk {
             let mut newest = None;
             while self.merge.valid() && self.merge.key() == key {
                 if self.merge.seq() <= self.moment.seq {
-                    newest = Some((self.merge.seq(), self.merge.slot().clone()));
+                    newest = Some((self.merge.seq(), self.merge.slot()));
                 }
                 self.merge.step()?;
             }

@@ -250,13 +250,13 @@ pub(super) struct BlockCursor {
     valid: bool,
     key: Vec<u8>,
     seq: Seq,
-    slot: Slot,
+    value: Value,
 }
 
 impl BlockCursor {
     /// A cursor that stands nowhere.
     pub(super) fn new(block: Block) -> Self {
-        Self { block, start: 0, next: 0, valid: false, key: Vec::new(), seq: 0, slot: Slot::Tombstone }
+        Self { block, start: 0, next: 0, valid: false, key: Vec::new(), seq: 0, value: Value::Tombstone }
     }
 
     pub(super) fn seek_first(&mut self) -> Result<(), Malformed> {
@@ -269,18 +269,11 @@ impl BlockCursor {
         let from = self.block.restart_before(key, seq)?;
         self.jump(from);
         loop {
-            let value = self.step()?;
+            self.next()?;
             if !self.valid || compare((&self.key, self.seq), (key, seq)).is_ge() {
-                self.load(value);
                 return Ok(());
             }
         }
-    }
-
-    pub(super) fn next(&mut self) -> Result<(), Malformed> {
-        let value = self.step()?;
-        self.load(value);
-        Ok(())
     }
 
     /// Goes to the last version that is before `(key, seq)`; nowhere if the block holds none.
@@ -309,9 +302,8 @@ impl BlockCursor {
             return Err(malformed(from, "restart points are out of order"));
         }
         loop {
-            let value = self.step()?;
+            self.next()?;
             if self.next == end {
-                self.load(value);
                 return Ok(());
             }
             if !self.valid || self.next > end {
@@ -343,8 +335,12 @@ impl BlockCursor {
         self.seq
     }
 
-    pub(super) fn slot(&self) -> &Slot {
-        &self.slot
+    pub(super) fn slot(&self) -> Slot {
+        match &self.value {
+            Value::Tombstone => Slot::Tombstone,
+            Value::Inline(range, expires) => Slot::Inline(self.block.bytes.slice(range.clone()), *expires),
+            Value::Pointer(pointer, expires) => Slot::Pointer(*pointer, *expires),
+        }
     }
 
     fn jump(&mut self, to: usize) {
@@ -353,17 +349,18 @@ impl BlockCursor {
         self.key.clear();
     }
 
-    /// Reads the next entry, all but its value.
-    fn step(&mut self) -> Result<Value, Malformed> {
+    /// Goes to the next version; nowhere if there is none.
+    pub(super) fn next(&mut self) -> Result<(), Malformed> {
         let at = self.next;
         let continues = std::mem::replace(&mut self.valid, false);
         if at == self.block.entries_end {
-            return Ok(Value::Tombstone);
+            return Ok(());
         }
         let entry = self.block.entry(at)?;
         let tail = self.key.get(entry.shared..).ok_or(malformed(at, "key shares more than there is"))?;
-        // The shared part is equal, so only the tails decide.
-        if continues && compare((tail, self.seq), (entry.suffix, entry.seq)).is_ge() {
+        // The shared part is equal, so only the tails decide: mostly by their first bytes.
+        let order = tail.first().cmp(&entry.suffix.first());
+        if continues && order.then_with(|| compare((tail, self.seq), (entry.suffix, entry.seq))).is_ge() {
             return Err(malformed(at, "entry is out of order"));
         }
         self.key.truncate(entry.shared);
@@ -371,15 +368,8 @@ impl BlockCursor {
         self.seq = entry.seq;
         self.start = at;
         self.next = entry.end;
+        self.value = entry.value;
         self.valid = true;
-        Ok(entry.value)
-    }
-
-    fn load(&mut self, value: Value) {
-        self.slot = match value {
-            Value::Tombstone => Slot::Tombstone,
-            Value::Inline(range, expires) => Slot::Inline(self.block.bytes.slice(range), expires),
-            Value::Pointer(pointer, expires) => Slot::Pointer(pointer, expires),
-        };
+        Ok(())
     }
 }

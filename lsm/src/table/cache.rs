@@ -180,12 +180,13 @@ impl TableCaches {
         }
     }
 
-    pub(super) fn count_read(&self, bytes: u32, is_data: bool) {
-        if is_data {
-            READ_HERE.with(|count| count.set(count.get() + 1));
-        }
-        self.data_blocks_read.fetch_add(u64::from(is_data), Ordering::Relaxed);
-        self.bytes_read.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    pub(super) fn count_data_block(&self) {
+        READ_HERE.with(|count| count.set(count.get() + 1));
+        self.data_blocks_read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn file(&self, number: u64, vfs: &dyn Vfs, path: &Path) -> io::Result<Arc<dyn File>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::block::{BlockCursor, Malformed};
 use super::cache::CacheUse;
 use super::error::TableError;
@@ -10,18 +11,19 @@ use super::reader::TableReader;
 use crate::cursor::{Cursor, TwoWayCursor};
 use crate::key::{Seq, Slot, compare};
 
-/// Walks over a table, which it keeps. Holds one block at a time.
+/// Walks over a table, which it keeps. Holds one block at a time, and what was read ahead of those behind it.
 #[derive(Debug)]
 pub struct TableCursor {
     table: Arc<TableReader>,
     cache: CacheUse,
-    /// The block that it stands in, and where it is.
+    /// The block that it stands in, and where it is: at a version of it.
     at: Option<(Place, BlockCursor)>,
+    ahead: Ahead,
 }
 
 impl TableCursor {
     pub(super) fn new(table: Arc<TableReader>, cache: CacheUse) -> Self {
-        Self { table, cache, at: None }
+        Self { table, cache, at: None, ahead: Ahead::default() }
     }
 
     /// The block that the cursor stands in.
@@ -35,7 +37,7 @@ impl TableCursor {
     }
 
     fn current(&self) -> Option<&BlockCursor> {
-        self.at.as_ref().map(|(_, cursor)| cursor).filter(|cursor| cursor.valid())
+        self.at.as_ref().map(|(_, cursor)| cursor)
     }
 
     /// Goes on within the block, in place: this is what most steps of a scan are.
@@ -47,14 +49,16 @@ impl TableCursor {
         Err(error)
     }
 
-    fn load(&self, place: &Place) -> Result<Option<BlockCursor>, TableError> {
-        self.table.block_cursor(place, self.cache)
+    fn load(&mut self, place: &Place) -> Result<Option<BlockCursor>, TableError> {
+        let (table, ahead) = (&self.table, &mut self.ahead);
+        table.block_cursor(place, self.cache, |at| ahead.read_block(table, at))
     }
 
     /// Goes to the first version of a block, which comes after where it stood.
     fn enter(&mut self, place: Option<Place>, from: Option<(Place, BlockCursor)>) -> Result<(), TableError> {
+        let loaded = self.loaded(place)?;
         let table = &self.table;
-        let Some((place, mut next)) = self.loaded(place)? else {
+        let Some((place, mut next)) = loaded else {
             let why = "the last key is not the largest that the properties say";
             return match from {
                 Some((at, last)) if *last.key() != *table.properties().largest => {
@@ -77,8 +81,9 @@ impl TableCursor {
         place: Option<Place>,
         from: Option<(Place, BlockCursor)>,
     ) -> Result<(), TableError> {
+        let loaded = self.loaded(place)?;
         let table = &self.table;
-        let Some((place, mut next)) = self.loaded(place)? else {
+        let Some((place, mut next)) = loaded else {
             let why = "the first key is not the smallest that the properties say";
             return match from {
                 Some((at, first)) if *first.key() != *table.properties().smallest => {
@@ -95,7 +100,7 @@ impl TableCursor {
         Ok(())
     }
 
-    fn loaded(&self, place: Option<Place>) -> Result<Option<(Place, BlockCursor)>, TableError> {
+    fn loaded(&mut self, place: Option<Place>) -> Result<Option<(Place, BlockCursor)>, TableError> {
         let Some(place) = place else { return Ok(None) };
         Ok(self.load(&place)?.map(|cursor| (place, cursor)))
     }
@@ -144,8 +149,8 @@ impl Cursor for TableCursor {
         self.current().map_or(0, BlockCursor::seq)
     }
 
-    fn slot(&self) -> &Slot {
-        self.current().map_or(&Slot::Tombstone, BlockCursor::slot)
+    fn slot(&self) -> Slot {
+        self.current().map_or(Slot::Tombstone, BlockCursor::slot)
     }
 }
 
@@ -265,8 +270,8 @@ impl Cursor for LevelCursor {
         self.cursor.as_ref().map_or(0, TableCursor::seq)
     }
 
-    fn slot(&self) -> &Slot {
-        self.cursor.as_ref().map_or(&Slot::Tombstone, TableCursor::slot)
+    fn slot(&self) -> Slot {
+        self.cursor.as_ref().map_or(Slot::Tombstone, TableCursor::slot)
     }
 }
 

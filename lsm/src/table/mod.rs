@@ -8,6 +8,7 @@
 //! The format is described byte by byte in `docs/format/sst.md`. Reading order: `format`, `stored` (blocks
 //! as stored), `block` (their content), the sections, then [`TableWriter`] and [`TableReader`].
 
+mod ahead;
 mod block;
 mod cache;
 mod cursor;

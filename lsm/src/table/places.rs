@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::block::{Block, BlockCursor};
 use super::cache::{CacheUse, Cached};
 use super::error::TableError;
@@ -70,17 +72,18 @@ impl TableReader {
         }
     }
 
-    /// A data block to walk over; `None` where there is none.
+    /// A data block to walk over; `None` where there is none. Reads it so where it is not in the cache.
     pub(super) fn block_cursor(
         &self,
         place: &Place,
         cache: CacheUse,
+        read: impl FnOnce(BlockHandle) -> Result<Bytes, TableError>,
     ) -> Result<Option<BlockCursor>, TableError> {
         let Some(handle) = place.handle() else { return Ok(None) };
         if let Some(Cached::Block(block)) = self.cached(handle, cache) {
             return Ok(Some(BlockCursor::new(block)));
         }
-        let content = self.read_block(handle, true)?;
+        let content = read(handle)?;
         let block = Block::parse(content).map_err(|error| self.malformed(place, error))?;
         self.cache(handle, cache, || Cached::Block(block.clone()));
         Ok(Some(BlockCursor::new(block)))
@@ -126,9 +129,9 @@ impl TableReader {
 
     fn load_partition(&self, entry: &TopEntry) -> Result<Partition, TableError> {
         let damaged = |at: BlockHandle, why: &str| TableError::corruption(&self.path, at.offset, why);
-        let filter = Filter::parse(self.read_block(entry.filter, false)?)
+        let filter = Filter::parse(self.read_block(entry.filter)?)
             .ok_or_else(|| damaged(entry.filter, "filter cannot be decoded"))?;
-        let index = Index::parse(&self.read_block(entry.index, false)?, entry.data.clone())
+        let index = Index::parse(&self.read_block(entry.index)?, entry.data.clone())
             .map_err(|why| damaged(entry.index, &format!("index: {why}")))?;
         let ends = index.last().is_some_and(|last| compare(last, entry.separator()).is_eq());
         if !ends || index.len() as u64 != entry.blocks {

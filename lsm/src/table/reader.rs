@@ -161,10 +161,13 @@ impl TableReader {
         }
         let block = partition.index.find(key, seq);
         let place = Place { partition, number, block };
-        let Some(mut cursor) = self.block_cursor(&place, CacheUse::Fill)? else { return Ok(None) };
+        let Some(mut cursor) = self.block_cursor(&place, CacheUse::Fill, |at| self.read_data_block(at))?
+        else {
+            return Ok(None);
+        };
         cursor.seek(key, seq).map_err(|error| self.malformed(&place, error))?;
         let found = cursor.valid() && cursor.key() == key;
-        Ok(found.then(|| (cursor.seq(), cursor.slot().clone())))
+        Ok(found.then(|| (cursor.seq(), cursor.slot())))
     }
 
     /// Walks over the versions, keeping the table: for reads of very much, which leave the cache as it is.
@@ -216,7 +219,7 @@ impl TableReader {
     /// # Errors
     /// Damage or a failed read.
     pub fn refs(&self) -> Result<Vec<SegmentOffsets>, TableError> {
-        let content = self.read_block(self.footer.refs, false)?;
+        let content = self.read_block(self.footer.refs)?;
         let damaged = |why| TableError::corruption(&self.path, self.footer.refs.offset, why);
         let refs = refs::decode(&content).ok_or_else(|| damaged("references cannot be decoded"))?;
         let total = refs.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.count));
@@ -261,13 +264,38 @@ impl TableReader {
         }
     }
 
-    /// Reads, checks and unpacks a block. Everything that reads an open table comes through here.
-    pub(super) fn read_block(&self, handle: BlockHandle, is_data: bool) -> Result<Bytes, TableError> {
+    /// Reads, checks and unpacks a data block.
+    pub(super) fn read_data_block(&self, handle: BlockHandle) -> Result<Bytes, TableError> {
         if let Some(caches) = self.file.caches() {
-            caches.count_read(handle.len, is_data);
+            caches.count_data_block();
+        }
+        self.read_block(handle)
+    }
+
+    /// Reads, checks and unpacks a block. What reads an open table comes through here, or through
+    /// [`Self::read_ahead`].
+    pub(super) fn read_block(&self, handle: BlockHandle) -> Result<Bytes, TableError> {
+        if let Some(caches) = self.file.caches() {
+            caches.count_read(handle.len as usize);
         }
         let file = self.file.get(&self.path)?;
         read_stored(&*file, &self.path, self.footer.identity.table_id, handle)
+    }
+
+    /// Reads data blocks as stored, for [`Self::unpack_data_block`].
+    pub(super) fn read_ahead(&self, offset: u64, stored: &mut [u8]) -> Result<(), TableError> {
+        if let Some(caches) = self.file.caches() {
+            caches.count_read(stored.len());
+        }
+        read_exact(&*self.file.get(&self.path)?, &self.path, stored, offset)
+    }
+
+    /// Checks and unpacks a data block that was read ahead.
+    pub(super) fn unpack_data_block(&self, stored: Bytes, handle: BlockHandle) -> Result<Bytes, TableError> {
+        if let Some(caches) = self.file.caches() {
+            caches.count_data_block();
+        }
+        unpack(stored, &self.path, self.footer.identity.table_id, handle)
     }
 
     /// Damage in a data block whose checksum is right.
@@ -329,7 +357,12 @@ fn read_stored(
     }
     let mut buffer = vec![0; handle.len as usize];
     read_exact(file, path, &mut buffer, handle.offset)?;
-    stored::decode(buffer.into(), table_id, handle.offset)
+    unpack(buffer.into(), path, table_id, handle)
+}
+
+/// Checks and unpacks a stored block.
+fn unpack(stored: Bytes, path: &Path, table_id: u64, handle: BlockHandle) -> Result<Bytes, TableError> {
+    stored::decode(stored, table_id, handle.offset)
         .map_err(|why| TableError::corruption(path, handle.offset, why))
 }
 

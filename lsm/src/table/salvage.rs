@@ -94,7 +94,7 @@ fn versions(content: Bytes) -> Option<Vec<(InternalKey, Slot)>> {
     let mut versions = Vec::new();
     while cursor.valid() {
         let key = Bytes::copy_from_slice(cursor.key());
-        versions.push((InternalKey { key, seq: cursor.seq() }, cursor.slot().clone()));
+        versions.push((InternalKey { key, seq: cursor.seq() }, cursor.slot()));
         if cursor.is_last() {
             break;
         }

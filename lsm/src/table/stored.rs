@@ -12,9 +12,6 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::format::{BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, BlockHandle, COMPRESSED_BLOCK_BYTES_MAX, Codec};
 
-/// zstd level: keys and pointers gain little from a higher one.
-const LEVEL: i32 = 1;
-
 /// Writes blocks for one table.
 pub(super) struct BlockEncoder {
     table_id: u64,
@@ -23,8 +20,8 @@ pub(super) struct BlockEncoder {
 }
 
 impl BlockEncoder {
-    pub(super) fn new(table_id: u64, compression: bool) -> io::Result<Self> {
-        let zstd = compression.then(|| Compressor::new(LEVEL)).transpose()?;
+    pub(super) fn new(table_id: u64, compression_level: Option<i32>) -> io::Result<Self> {
+        let zstd = compression_level.map(Compressor::new).transpose()?;
         Ok(Self { table_id, zstd, packed: Vec::new() })
     }
 
@@ -107,9 +104,9 @@ fn crc(table_id: u64, offset: u64, codec: u8, raw_len: u32, stored: &[u8]) -> u3
 mod tests {
     use super::*;
 
-    fn encoded(raw: &[u8], compression: bool) -> Bytes {
+    fn encoded(raw: &[u8], level: Option<i32>) -> Bytes {
         let mut out = AlignedBuf::new();
-        let handle = BlockEncoder::new(7, compression).unwrap().encode(raw, 100, &mut out).unwrap();
+        let handle = BlockEncoder::new(7, level).unwrap().encode(raw, 100, &mut out).unwrap();
         assert_eq!(handle, BlockHandle { offset: 100, len: out.len() as u32 });
         Bytes::copy_from_slice(&out)
     }
@@ -117,17 +114,17 @@ mod tests {
     #[test]
     fn comes_back_with_and_without_compression() {
         for raw in [&b""[..], b"x", &[7; 5000]] {
-            for compression in [false, true] {
-                let block = encoded(raw, compression);
+            for level in [None, Some(-1), Some(1), Some(19)] {
+                let block = encoded(raw, level);
                 assert_eq!(decode(block.clone(), 7, 100).unwrap(), raw);
-                assert_eq!(block[0] == Codec::Zstd as u8, compression && raw.len() > 1000);
+                assert_eq!(block[0] == Codec::Zstd as u8, level.is_some() && raw.len() > 1000);
             }
         }
     }
 
     #[test]
     fn any_flipped_bit_and_any_other_place_is_noticed() {
-        for block in [encoded(b"some bytes of a block", false), encoded(&[7; 300], true)] {
+        for block in [encoded(b"some bytes of a block", None), encoded(&[7; 300], Some(-1))] {
             for bit in 0..block.len() * 8 {
                 let mut flipped = block.to_vec();
                 flipped[bit / 8] ^= 1 << (bit % 8);

@@ -113,7 +113,7 @@ pub(crate) fn few() -> Versions {
 pub(crate) fn collect(cursor: &mut dyn Cursor) -> Result<Vec<(InternalKey, Slot)>, TableError> {
     let mut found = Vec::new();
     while cursor.valid() {
-        found.push((version(cursor.key(), cursor.seq()), cursor.slot().clone()));
+        found.push((version(cursor.key(), cursor.seq()), cursor.slot()));
         cursor.next()?;
     }
     Ok(found)
@@ -123,7 +123,7 @@ pub(crate) fn collect(cursor: &mut dyn Cursor) -> Result<Vec<(InternalKey, Slot)
 pub(crate) fn collect_back(cursor: &mut dyn TwoWayCursor) -> Result<Vec<(InternalKey, Slot)>, TableError> {
     let mut found = Vec::new();
     while cursor.valid() {
-        found.push((version(cursor.key(), cursor.seq()), cursor.slot().clone()));
+        found.push((version(cursor.key(), cursor.seq()), cursor.slot()));
         cursor.prev()?;
     }
     Ok(found)

@@ -30,7 +30,7 @@ impl TableReader {
         cursor.seek_first()?;
         while cursor.valid() {
             check_version(&cursor)?;
-            tally.add(cursor.key(), cursor.seq(), cursor.slot());
+            tally.add(cursor.key(), cursor.seq(), &cursor.slot());
             cursor.next()?;
         }
         tally.end();

@@ -25,8 +25,8 @@ pub struct TableOptions {
     /// Length at which a data block ends, in bytes before compression; between 64 B and 1 MiB. Default
     /// 4 KiB.
     pub block_bytes: usize,
-    /// zstd for blocks, where it saves an eighth. Default on.
-    pub compression: bool,
+    /// zstd level of blocks, where it saves an eighth; `None`: never. Default -1.
+    pub compression_level: Option<i32>,
     /// Share of absent keys that the filter lets through, between 0.000001 and 0.5. Default 0.01.
     pub filter_false_positive: f64,
     /// Length from which on the index is cut into partitions, each with a filter, which readers load when
@@ -38,7 +38,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         Self {
             block_bytes: 4 << 10,
-            compression: true,
+            compression_level: Some(-1),
             filter_false_positive: 0.01,
             partition_bytes: PARTITION_BYTES,
         }
@@ -120,7 +120,7 @@ impl TableWriter {
         options: &TableOptions,
     ) -> Result<Self, TableError> {
         let path = dir.join(names::table_name(identity.table_id));
-        let encoder = BlockEncoder::new(identity.table_id, options.compression)?;
+        let encoder = BlockEncoder::new(identity.table_id, options.compression_level)?;
         let file = vfs.create(&path, IoMode::Direct)?;
         let mut tally = Tally::default();
         tally.properties.cause = "flush".into();

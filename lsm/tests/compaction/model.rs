@@ -34,7 +34,7 @@ fn sets() -> Vec<(&'static str, Options)> {
         ("never idle", Options { idle_after: 1000 * hour, ..base.clone() }),
         ("idle at once", Options { idle_after: Duration::from_millis(1), ..base.clone() }),
         ("no garbage", Options { garbage_percent: 0, idle_after: Duration::from_millis(10), ..base.clone() }),
-        ("uncompressed", Options { table_compression: false, memtables_waiting_max: 1, ..base }),
+        ("uncompressed", Options { table_compression_level: None, memtables_waiting_max: 1, ..base }),
     ]
 }
 

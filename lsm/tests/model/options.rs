@@ -42,10 +42,14 @@ pub fn of(seed: u64) -> (&'static str, Options) {
         ("a flush for the log", Options { log_flush_bytes_max: 1, memtables_waiting_max: 1, ..small() }),
         ("nothing inline", Options { separate_bytes_min: 0, ..small() }),
         ("everything inline", Options { separate_bytes_min: u64::MAX, ..small() }),
-        ("no compression", Options { compression: off, table_compression: false, ..small() }),
+        ("no compression", Options { compression: off, table_compression_level: None, ..small() }),
         (
             "strong compression",
-            Options { compression: Compression { level: Some(9), bytes_min: 0 }, ..small() },
+            Options {
+                compression: Compression { level: Some(9), bytes_min: 0 },
+                table_compression_level: Some(9),
+                ..small()
+            },
         ),
         ("tiny blocks", Options { block_bytes: 1, partition_bytes: 1, ..small() }),
         ("huge blocks", Options { block_bytes: 1 << 20, table_bytes: 1 << 30, ..small() }),

@@ -249,7 +249,7 @@ proptest! {
         let mut retain = Retain::new(horizon, bottommost);
         let mut after = Versions::new();
         while cursor.valid() {
-            if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), cursor.slot()) {
+            if let Some(slot) = retain.keep(cursor.key(), cursor.seq(), &cursor.slot()) {
                 let old = after.insert(version(cursor.key(), cursor.seq()), slot.clone());
                 prop_assert!(old.is_none());
             }

@@ -9,7 +9,7 @@ use crate::table::{CacheUse, TableCaches, TableOptions, TableReader};
 
 /// Many blocks in many partitions.
 fn fine() -> TableOptions {
-    TableOptions { block_bytes: 64, partition_bytes: 40, compression: false, ..Default::default() }
+    TableOptions { block_bytes: 64, partition_bytes: 40, compression_level: None, ..Default::default() }
 }
 
 fn open(dir: &TestDir, caches: &Arc<TableCaches>, id: u64) -> Arc<TableReader> {

@@ -30,7 +30,7 @@ fn print(bytes: &[u8]) -> String {
 
 fn example() -> (TableIdentity, TableOptions, Versions) {
     let identity = TableIdentity { cluster_id: *b"example cluster!", ..identity(12) };
-    let options = TableOptions { compression: false, ..TableOptions::default() };
+    let options = TableOptions { compression_level: None, ..TableOptions::default() };
     let seq = |index: u64, op: u64| index << 16 | op;
     let at = |offset, length| {
         let value_bytes = u64::from(length) - 40;

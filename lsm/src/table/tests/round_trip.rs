@@ -15,9 +15,13 @@ use crate::table::testing::{
 use crate::table::{LevelCursor, TableOptions, TableReader, TableWriter};
 
 fn all_options() -> Vec<TableOptions> {
-    let with = |block_bytes, compression| TableOptions { block_bytes, compression, ..Default::default() };
+    let with = |block_bytes, compression_level| TableOptions {
+        block_bytes,
+        compression_level,
+        ..Default::default()
+    };
     let sizes = [0, 64, 200, 4096, usize::MAX];
-    sizes.into_iter().flat_map(|size| [with(size, false), with(size, true)]).collect()
+    sizes.into_iter().flat_map(|size| [None, Some(-1), Some(1)].map(|level| with(size, level))).collect()
 }
 
 fn check(table: &Arc<TableReader>, versions: &Versions) {
@@ -46,16 +50,16 @@ fn check_seek(cursor: &mut dyn TwoWayCursor, versions: &Versions, key: &[u8], se
     let expected = versions.range(version(key, seq)..).next();
     assert_eq!(cursor.valid(), expected.is_some());
     if let Some((at, slot)) = expected {
-        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&at.key[..], at.seq, slot));
+        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&at.key[..], at.seq, slot.clone()));
     } else {
-        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&b""[..], 0, &Slot::Tombstone));
+        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&b""[..], 0, Slot::Tombstone));
         cursor.next().unwrap();
         assert!(!cursor.valid());
     }
     let mut before = versions.range(..version(key, seq)).rev().take(20);
     cursor.seek_before(key, seq).unwrap();
     for (at, slot) in before.by_ref() {
-        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&at.key[..], at.seq, slot));
+        assert_eq!((cursor.key(), cursor.seq(), cursor.slot()), (&at.key[..], at.seq, slot.clone()));
         // To and fro, over the bounds of blocks and partitions.
         cursor.next().unwrap();
         let next = versions.range::<InternalKey, _>((Bound::Excluded(at), Bound::Unbounded)).next();
@@ -85,12 +89,12 @@ proptest! {
     fn with_any_versions(
         versions in any_versions(1..120),
         block_bytes in prop_oneof![64usize..300, Just(4096)],
-        compression: bool,
+        compression_level in prop_oneof![Just(None), Just(Some(-1)), Just(Some(1))],
         filter_false_positive in 0.001f64..0.5,
         partition_bytes in prop_oneof![1usize..100, Just(16 << 10)],
     ) {
         let dir = TestDir::new();
-        let options = TableOptions { block_bytes, compression, filter_false_positive, partition_bytes };
+        let options = TableOptions { block_bytes, compression_level, filter_false_positive, partition_bytes };
         check(&dir.table(1, &options, &versions), &versions);
     }
 }

@@ -18,7 +18,7 @@ impl Kv {
             memtable_bytes_max: MEMTABLE_BYTES as u64,
             separate_bytes_min: SEPARATED_BYTES_MIN as u64,
             compression: Compression { level: None, ..Compression::default() },
-            table_compression: false,
+            table_compression_level: None,
             ..Options::default()
         };
         Ok(Self(Db::open(dir, options)?))
