@@ -22,14 +22,14 @@ pub(super) struct Ahead {
     at: u64,
     /// Blocks as stored, the last one perhaps cut.
     bytes: Vec<u8>,
-    /// Where the block that was read last ends, if one was.
+    /// Where the block that was asked for last ends, if one was.
     end: Option<u64>,
     /// How much to read next, where the next block is the one that follows.
     next: usize,
 }
 
 impl Ahead {
-    /// Reads, checks and unpacks a data block of this table, the only one that is asked for.
+    /// Reads, checks and unpacks a data block. It is always asked for the same table.
     pub(super) fn read_block(&mut self, table: &TableReader, at: BlockHandle) -> Result<Bytes, TableError> {
         if self.place(at).is_none() {
             self.fetch(table, at);

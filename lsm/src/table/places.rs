@@ -72,7 +72,7 @@ impl TableReader {
         }
     }
 
-    /// A data block to walk over; `None` where there is none. Reads it so where it is not in the cache.
+    /// A data block to walk over; `None` where there is none. `read` gives its content where the cache does not.
     pub(super) fn block_cursor(
         &self,
         place: &Place,
