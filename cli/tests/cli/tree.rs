@@ -205,11 +205,12 @@ fn an_import_and_an_export_go_through_restarts_of_the_node() {
     for args in [["import", "from"], ["export", "to"]] {
         let path = place.from.with_file_name(args[1]);
         let mut command = command(&node);
-        let child =
+        let mut child =
             command.arg(args[0]).arg(path).args(["-o", "json"]).stdout(Stdio::piped()).spawn().unwrap();
         for _ in 0..2 {
             let before = node.state().requests;
             while node.state().requests < before + 150 {
+                assert_eq!(child.try_wait().unwrap(), None, "{} ended too early to be disturbed", args[0]);
                 std::thread::sleep(Duration::from_millis(1));
             }
             node.restart(Duration::from_millis(200));
